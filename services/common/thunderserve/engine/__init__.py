@@ -1,0 +1,1 @@
+"""One set of weights on one group of GPUs, and the phase it is in."""

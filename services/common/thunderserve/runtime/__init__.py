@@ -1,0 +1,1 @@
+"""Effects that services share: configuration, RPC, the store, membership, process life."""
