@@ -1,4 +1,4 @@
-"""The one table between our errors, gRPC statuses and HTTP statuses.
+"""The one table between our errors, gRPC statuses, HTTP statuses and exit statuses.
 
 On the wire an error is a `google.rpc.Status` with one `ErrorInfo`: its `reason` names our class,
 its `metadata` carries the class's fields. Servicers raise; the interceptor translates.
@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 
 from thunderserve.core import errors
 
-__all__ = ["ERROR_DOMAIN", "error_from_rpc", "http_status", "rpc_status_of"]
+__all__ = ["ERROR_DOMAIN", "error_from_rpc", "exit_status", "http_status", "rpc_status_of"]
 
 ERROR_DOMAIN = "thunderserve"
 
@@ -25,30 +25,39 @@ class _Row(NamedTuple):
     error: type[errors.ThunderServeError]
     code: grpc.StatusCode
     http: int
+    exit: int
 
 
 # The most derived class of a line of descent comes first: the first match wins.
 _TABLE = (
-    _Row(errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT, 400),
-    _Row(errors.InvalidArgumentError, grpc.StatusCode.INVALID_ARGUMENT, 400),
-    _Row(errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED, 401),
-    _Row(errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED, 403),
-    _Row(errors.NotFoundError, grpc.StatusCode.NOT_FOUND, 404),
-    _Row(errors.ConflictError, grpc.StatusCode.ABORTED, 409),
-    _Row(errors.PreconditionError, grpc.StatusCode.FAILED_PRECONDITION, 409),
-    _Row(errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
-    _Row(errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED, 504),
-    _Row(errors.EngineBusyError, grpc.StatusCode.UNAVAILABLE, 503),
-    _Row(errors.TransferError, grpc.StatusCode.UNAVAILABLE, 503),
-    _Row(errors.UnavailableError, grpc.StatusCode.UNAVAILABLE, 503),
-    _Row(errors.EngineFailedError, grpc.StatusCode.INTERNAL, 500),
-    _Row(errors.ThunderServeError, grpc.StatusCode.INTERNAL, 500),
+    _Row(errors.ConfigError, grpc.StatusCode.INVALID_ARGUMENT, 400, 2),
+    _Row(errors.InvalidArgumentError, grpc.StatusCode.INVALID_ARGUMENT, 400, 2),
+    _Row(errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED, 401, 5),
+    _Row(errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED, 403, 5),
+    _Row(errors.NotFoundError, grpc.StatusCode.NOT_FOUND, 404, 3),
+    _Row(errors.ConflictError, grpc.StatusCode.ABORTED, 409, 4),
+    _Row(errors.PreconditionError, grpc.StatusCode.FAILED_PRECONDITION, 409, 4),
+    _Row(errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED, 429, 6),
+    _Row(errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED, 504, 124),
+    _Row(errors.EngineBusyError, grpc.StatusCode.UNAVAILABLE, 503, 6),
+    _Row(errors.TransferError, grpc.StatusCode.UNAVAILABLE, 503, 6),
+    _Row(errors.UnavailableError, grpc.StatusCode.UNAVAILABLE, 503, 6),
+    _Row(errors.EngineFailedError, grpc.StatusCode.INTERNAL, 500, 1),
+    _Row(errors.ThunderServeError, grpc.StatusCode.INTERNAL, 500, 1),
 )
 
 
 def http_status(error: errors.ThunderServeError) -> int:
     """The HTTP status of an error."""
     return _row(error).http
+
+
+def exit_status(error: errors.ThunderServeError) -> int:
+    """The exit status of a command that ends with an error.
+
+    1 error, 2 usage, 3 not found, 4 conflict, 5 denied, 6 unavailable, 124 timeout.
+    """
+    return _row(error).exit
 
 
 def rpc_status_of(error: errors.ThunderServeError) -> grpc.Status:
