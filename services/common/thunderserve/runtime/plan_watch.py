@@ -1,0 +1,155 @@
+"""Following the plan: the newest one, kept through any absence of the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import grpc
+
+from thunderserve.api.control.v1 import control_pb2
+from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
+from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.runtime.backoff import Backoff
+from thunderserve.runtime.channel import open_channel
+from thunderserve.runtime.errors import error_from_rpc
+from thunderserve.wire.fleet import worker_from_proto
+from thunderserve.wire.plans import plan_from_proto
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from types import TracebackType
+
+    from thunderserve.core.fleet import Worker
+    from thunderserve.core.plan import Plan
+
+__all__ = ["PlanView", "PlanWatch", "newer_view"]
+
+_log = logging.getLogger(__name__)
+
+
+class PlanView(NamedTuple):
+    """A plan and the workers of its groups that are alive."""
+
+    plan: Plan
+    workers: tuple[Worker, ...]
+
+    def worker(self, group_id: str) -> Worker | None:
+        """The worker that serves a group, if it is alive."""
+        return next((worker for worker in self.workers if worker.group_id == group_id), None)
+
+
+def newer_view(known: PlanView | None, received: PlanView) -> PlanView | None:
+    """What to follow after `received`, or None to go on with `known`.
+
+    A lower epoch is refused. The same epoch only adds or replaces workers: a control plane that
+    has just started knows few of them, and one that finds a worker lost raises the epoch.
+    """
+    if known is None or received.plan.epoch > known.plan.epoch:
+        return received
+    if received.plan.epoch < known.plan.epoch:
+        return None
+    workers = {worker.group_id: worker for worker in (*known.workers, *received.workers)}
+    merged = PlanView(known.plan, tuple(workers.values()))
+    return None if merged == known else merged
+
+
+class PlanWatch:
+    """Follows the plan while the block runs; `view` is the newest one.
+
+    ::
+
+        async with PlanWatch(addresses) as watch:
+            async for plan, workers in watch.views():
+                ...
+
+    Control's absence is no error: the last plan stays, and every address is tried in turn.
+
+    Args:
+        addresses: `host:port` of every control replica; at least one.
+        on_change: Called with every new view, before `views` yields it.
+        backoff: Delays between tries.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        on_change: Callable[[PlanView], None] | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._addresses = tuple(addresses)
+        self._on_change = on_change
+        self._backoff = backoff or Backoff()
+        self._view: PlanView | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow_for_ever(), name="plan-watch")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def view(self) -> PlanView | None:
+        """The newest plan and its workers; None before the first."""
+        return self._view
+
+    @property
+    def epoch(self) -> int:
+        """The epoch followed now; 0 before the first plan."""
+        return 0 if self._view is None else self._view.plan.epoch
+
+    async def views(self) -> AsyncIterator[PlanView]:
+        """The newest view, then every change; a slow reader skips to the newest."""
+        seen: PlanView | None = None
+        while True:
+            changed = self._changed
+            if self._view is not None and self._view is not seen:
+                seen = self._view
+                yield seen
+            else:
+                await changed.wait()
+
+    async def _follow_for_ever(self) -> None:
+        for address in itertools.cycle(self._addresses):
+            try:
+                await self._follow(address)
+            except grpc.aio.AioRpcError as error:
+                _log.debug("no plan from control at %s: %s", address, error_from_rpc(error))
+            except InvalidArgumentError as error:
+                _log.warning("control at %s sent a plan that is none: %s", address, error)
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _follow(self, address: str) -> None:
+        async with open_channel(address) as channel:
+            request = control_pb2.WatchPlanRequest(known_epoch=self.epoch)
+            async for response in ControlServiceStub(channel).WatchPlan(request):
+                self._backoff.reset()
+                plan = plan_from_proto(response.plan)
+                workers = tuple(worker_from_proto(worker) for worker in response.workers)
+                self._accept(PlanView(plan, workers))
+
+    def _accept(self, received: PlanView) -> None:
+        view = newer_view(self._view, received)
+        if view is None:
+            return
+        _log.info("following plan %d: %s", view.plan.epoch, view.plan.reason or "no reason given")
+        self._view = view
+        if self._on_change is not None:
+            self._on_change(view)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
