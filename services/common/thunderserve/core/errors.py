@@ -14,7 +14,9 @@
     ├── DeadlineError               took longer than the caller allowed    504
     ├── UnavailableError            nobody can serve it now                503
     │   ├── EngineBusyError         not idle; nothing was changed
-    │   └── TransferError           the KV cache did not arrive
+    │   ├── TransferError           the KV cache did not arrive
+    │   └── UnreachableError        no answer: its process or network is gone
+    ├── LegsDisagreeError           prefill and decode differ on a token   500
     └── EngineFailedError           the engine is lost; restart it         500
 
 `runtime.errors` holds the one table that turns these into gRPC and HTTP statuses and back.
@@ -29,6 +31,7 @@ __all__ = [
     "EngineBusyError",
     "EngineFailedError",
     "InvalidArgumentError",
+    "LegsDisagreeError",
     "NotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
@@ -37,6 +40,7 @@ __all__ = [
     "TransferError",
     "UnauthenticatedError",
     "UnavailableError",
+    "UnreachableError",
 ]
 
 
@@ -106,6 +110,14 @@ class EngineBusyError(UnavailableError):
 
 class TransferError(UnavailableError):
     """The KV cache did not arrive."""
+
+
+class UnreachableError(UnavailableError):
+    """The peer did not answer: its process or the network between is gone."""
+
+
+class LegsDisagreeError(ThunderServeError):
+    """The decode leg repeated another first token than the prefill leg gave: the KV is suspect."""
 
 
 class EngineFailedError(ThunderServeError):

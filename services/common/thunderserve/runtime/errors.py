@@ -41,10 +41,21 @@ _TABLE = (
     _Row(errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED, 504, 124),
     _Row(errors.EngineBusyError, grpc.StatusCode.UNAVAILABLE, 503, 6),
     _Row(errors.TransferError, grpc.StatusCode.UNAVAILABLE, 503, 6),
+    _Row(errors.UnreachableError, grpc.StatusCode.UNAVAILABLE, 503, 6),
     _Row(errors.UnavailableError, grpc.StatusCode.UNAVAILABLE, 503, 6),
+    _Row(errors.LegsDisagreeError, grpc.StatusCode.INTERNAL, 500, 1),
     _Row(errors.EngineFailedError, grpc.StatusCode.INTERNAL, 500, 1),
     _Row(errors.ThunderServeError, grpc.StatusCode.INTERNAL, 500, 1),
 )
+
+# A bare status means the nearest common class; gRPC itself says UNAVAILABLE, without details, for
+# a peer that it cannot reach.
+_NEVER_WITHOUT_DETAILS = {
+    errors.ConfigError,
+    errors.EngineBusyError,
+    errors.TransferError,
+    errors.LegsDisagreeError,
+}
 
 
 def http_status(error: errors.ThunderServeError) -> int:
@@ -69,7 +80,7 @@ def rpc_status_of(error: errors.ThunderServeError) -> grpc.Status:
     if isinstance(error, errors.OverloadedError):
         metadata["retry_after_s"] = str(error.retry_after_s)
     info = AnyMessage()
-    info.Pack(ErrorInfo(reason=type(error).__name__, domain=ERROR_DOMAIN, metadata=metadata))
+    info.Pack(ErrorInfo(reason=row.error.__name__, domain=ERROR_DOMAIN, metadata=metadata))
     # grpcio types the code's value as `int | tuple`; its first element is the number.
     number = row.code.value[0]  # type: ignore[index]
     return rpc_status.to_status(Status(code=number, message=str(error), details=[info]))
@@ -84,7 +95,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError | grpc.RpcError) -> errors.Thunde
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             return _rebuild(info, message)
     for row in _TABLE:
-        if row.code is code and row.error not in {errors.ConfigError, errors.EngineBusyError}:
+        if row.code is code and row.error not in _NEVER_WITHOUT_DETAILS:
             return row.error(message or code.name)
     if code is grpc.StatusCode.CANCELLED:
         return errors.UnavailableError(message or "the call was cancelled")
