@@ -1,0 +1,150 @@
+"""What arrives: how many requests per second, and how long they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.hardware import check_positive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["WORKLOADS", "Lengths", "Workload", "workload_preset"]
+
+_QUANTILES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """A distribution of token counts: ascending values, each equally likely."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise InvalidArgumentError("a length distribution without values")
+        if not all(math.isfinite(value) and value >= 1 for value in self.values):
+            raise InvalidArgumentError(f"lengths must be >= 1 token, found {min(self.values)}")
+        if list(self.values) != sorted(self.values):
+            raise InvalidArgumentError("lengths must be in ascending order")
+
+    @property
+    def mean(self) -> float:
+        """Mean length in tokens."""
+        return sum(self.values) / len(self.values)
+
+    def percentile(self, percent: float) -> float:
+        """The length that `percent` of the requests do not exceed."""
+        index = math.ceil(percent / 100 * len(self.values)) - 1
+        return self.values[max(0, min(index, len(self.values) - 1))]
+
+    @classmethod
+    def constant(cls, tokens: float) -> Lengths:
+        """Every request has this length."""
+        return cls((float(tokens),))
+
+    @classmethod
+    def from_samples(cls, samples: Iterable[float]) -> Lengths:
+        """A sample's distribution, thinned to equally likely quantiles when it is large."""
+        ordered = sorted(float(sample) for sample in samples)
+        if len(ordered) <= _QUANTILES:
+            return cls(tuple(ordered))
+        edges = [round(i * len(ordered) / _QUANTILES) for i in range(_QUANTILES + 1)]
+        parts = [ordered[low:high] for low, high in pairwise(edges)]
+        return cls(tuple(sum(part) / len(part) for part in parts))
+
+    @classmethod
+    def from_points(cls, *, mean: float, p50: float, p99: float) -> Lengths:
+        """A distribution with these figures.
+
+        Its quantiles are linear between 0, p50, p90 and p99, where p90 is the value that gives the
+        mean; the last hundredth is p99.
+
+        Raises:
+            InvalidArgumentError: No such distribution has that mean.
+        """
+        check_positive("lengths", mean=mean, p50=p50, p99=p99)
+        # The mean is the area under the pieces; p90 bounds two of them.
+        fixed = 0.25 * p50 + 0.2 * p50 + 0.045 * p99 + 0.01 * p99
+        p90 = (mean - fixed) / (0.2 + 0.045)
+        if not p50 <= p90 <= p99:
+            raise InvalidArgumentError(
+                f"no such distribution has mean {mean}, p50 {p50} and p99 {p99}", param="mean"
+            )
+        points = ((0.0, 0.0), (0.5, p50), (0.9, p90), (0.99, p99), (1.0, p99))
+        middles = ((i + 0.5) / _QUANTILES for i in range(_QUANTILES))
+        return cls(tuple(max(1.0, _interpolate(points, middle)) for middle in middles))
+
+
+def _interpolate(points: tuple[tuple[float, float], ...], at: float) -> float:
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if at <= x1:
+            return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests that arrive as a Poisson process; prompt and answer lengths are independent."""
+
+    name: str
+    rate_rps: float
+    prompt: Lengths
+    output: Lengths
+
+    def __post_init__(self) -> None:
+        check_positive(f"workload {self.name}", rate_rps=self.rate_rps)
+
+    def with_rate(self, rate_rps: float) -> Workload:
+        """The same lengths at another rate."""
+        return replace(self, rate_rps=rate_rps)
+
+    @classmethod
+    def from_means(cls, *, rate_rps: float, prompt_tokens: float, output_tokens: float) -> Workload:
+        """A workload of which only the means are known."""
+        check_positive("workload", prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+        return cls(
+            "means",
+            rate_rps,
+            Lengths.constant(max(1.0, prompt_tokens)),
+            Lengths.constant(max(1.0, output_tokens)),
+        )
+
+
+# Azure LLM inference traces of 2023 (CC-BY 4.0): mean rate over the trace, and its lengths. The
+# code trace is far burstier than a Poisson process (interarrival CV 13; conversation 1.1).
+WORKLOADS: Mapping[str, Workload] = MappingProxyType(
+    {
+        "azure-code": Workload(
+            "azure-code",
+            2.567,
+            Lengths.from_points(mean=2047.8, p50=1469, p99=7436),
+            Lengths.from_points(mean=27.9, p50=13, p99=251),
+        ),
+        "azure-conv": Workload(
+            "azure-conv",
+            5.530,
+            Lengths.from_points(mean=1154.7, p50=1020, p99=4142),
+            Lengths.from_points(mean=211.1, p50=129, p99=601),
+        ),
+    }
+)
+"""Presets by name."""
+
+
+def workload_preset(name: str) -> Workload:
+    """The preset of that name.
+
+    Raises:
+        InvalidArgumentError: There is none.
+    """
+    if name not in WORKLOADS:
+        raise InvalidArgumentError(
+            f"no workload preset {name!r}; there are {', '.join(WORKLOADS)}", param="workload"
+        )
+    return WORKLOADS[name]
