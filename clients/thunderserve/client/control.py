@@ -1,0 +1,195 @@
+"""What operators' tools ask of the control plane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from thunderserve.api.control.v1 import control_pb2
+from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
+from thunderserve.client.failures import failure_of
+from thunderserve.runtime.channel import open_channel
+from thunderserve.wire.enums import phase_to_proto
+from thunderserve.wire.fleet import flip_from_proto, group_status_from_proto, node_from_proto
+from thunderserve.wire.plans import plan_from_proto, plan_to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+    from thunderserve.core.fleet import Flip, GroupStatus, Node
+    from thunderserve.core.plan import Phase, Plan
+
+__all__ = ["ControlClient"]
+
+
+class ControlClient:
+    """A connection to one control-plane replica; make it inside a running event loop.
+
+    Every method raises a `ThunderServeError` whose class says what went wrong.
+
+    Args:
+        address: `host:port` of the replica's gRPC server.
+        timeout_s: Deadline of every call.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
+        self._peer = f"the control plane at {address}"
+        self._timeout_s = timeout_s
+        self._channel = open_channel(address)
+        self._stub = ControlServiceStub(self._channel)
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """Every host with its GPUs."""
+        return tuple(
+            [
+                node_from_proto(node)
+                async for page in self._pages(self._stub.ListNodes, control_pb2.ListNodesRequest())
+                for node in page.nodes
+            ]
+        )
+
+    async def groups(self) -> tuple[GroupStatus, ...]:
+        """Every group with its worker and state."""
+        request = control_pb2.ListGroupsRequest()
+        return tuple(
+            [
+                group_status_from_proto(group)
+                async for page in self._pages(self._stub.ListGroups, request)
+                for group in page.groups
+            ]
+        )
+
+    async def plan(self, epoch: int = 0) -> Plan:
+        """The plan of an epoch; 0 is the current one."""
+        request = control_pb2.GetPlanRequest(epoch=epoch)
+        return plan_from_proto(await self._call(self._stub.GetPlan, request))
+
+    async def plans(self) -> tuple[Plan, ...]:
+        """Published plans, newest first."""
+        return tuple(
+            [
+                plan_from_proto(plan)
+                async for page in self._pages(self._stub.ListPlans, control_pb2.ListPlansRequest())
+                for plan in page.plans
+            ]
+        )
+
+    async def compute_plan(
+        self,
+        *,
+        rate_rps: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        seed: int = 0,
+        keep_phases: bool = False,
+    ) -> Plan:
+        """Search for a plan over the live groups; publishes nothing."""
+        request = control_pb2.ComputePlanRequest(
+            request_rate_rps=rate_rps,
+            prompt_token_count=prompt_tokens,
+            output_token_count=output_tokens,
+            seed=seed,
+            keep_phases=keep_phases,
+        )
+        return plan_from_proto(await self._call(self._stub.ComputePlan, request))
+
+    async def apply_plan(
+        self,
+        plan: Plan,
+        *,
+        expected_epoch: int = 0,
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> Plan:
+        """Publish routes and phases; phase changes are executed as flips.
+
+        Args:
+            plan: Its epoch is ignored: the publisher numbers it.
+            expected_epoch: Apply only if this is the current epoch; 0 applies to any.
+            validate_only: Check everything and publish nothing.
+            request_id: Repeating one returns the first call's plan.
+        """
+        request = control_pb2.ApplyPlanRequest(
+            plan=plan_to_proto(plan),
+            expected_epoch=expected_epoch,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        return plan_from_proto(await self._call(self._stub.ApplyPlan, request))
+
+    async def flip(
+        self,
+        group_id: str,
+        phase: Phase,
+        *,
+        drain_timeout_s: float = 30.0,
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> Flip:
+        """Change a group's phase; returns when the flip has ended, done or rolled back."""
+        request = control_pb2.FlipGroupRequest(
+            group_id=group_id,
+            phase=phase_to_proto(phase),
+            drain_timeout=_duration(drain_timeout_s),
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        return flip_from_proto(await self._call(self._stub.FlipGroup, request))
+
+    async def flips(self) -> tuple[Flip, ...]:
+        """Recorded flips."""
+        return tuple(
+            [
+                flip_from_proto(flip)
+                async for page in self._pages(self._stub.ListFlips, control_pb2.ListFlipsRequest())
+                for flip in page.flips
+            ]
+        )
+
+    async def drain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
+        """Take a group out of the routes."""
+        request = control_pb2.DrainGroupRequest(group_id=group_id, request_id=request_id)
+        return group_status_from_proto(await self._call(self._stub.DrainGroup, request))
+
+    async def undrain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
+        """Put a drained group back."""
+        request = control_pb2.UndrainGroupRequest(group_id=group_id, request_id=request_id)
+        return group_status_from_proto(await self._call(self._stub.UndrainGroup, request))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return await method(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise failure_of(error, self._peer, self._timeout_s) from None
+
+    async def _pages(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+        while True:
+            page = await self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
