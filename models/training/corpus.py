@@ -86,16 +86,20 @@ def _exchanges(text: str) -> Iterator[str]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return
+    lines = text.replace("\f", " ").splitlines(keepends=True)
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        doc, source = ast.get_docstring(node), ast.get_source_segment(text, node)
-        if doc and source and len(doc) < 600 and len(source) < 3000:
+        doc = ast.get_docstring(node)
+        if doc and len(doc) < 600 and len(source := _source(lines, node)) < 3000:
             summary = doc.split("\n\n")[0]
-            yield chat(
-                f"Write the function `{node.name}`. {summary}",
-                textwrap.dedent(" " * node.col_offset + source),
-            )
+            yield chat(f"Write the function `{node.name}`. {summary}", textwrap.dedent(source))
+
+
+def _source(lines: list[str], node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The function's lines; `ast.get_source_segment` would split the whole file at every call."""
+    *body, last = lines[node.lineno - 1 : node.end_lineno]
+    return "".join(body) + last.encode()[: node.end_col_offset].decode()
 
 
 def _reference_topics() -> Iterator[str]:
