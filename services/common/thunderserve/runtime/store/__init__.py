@@ -1,0 +1,1 @@
+"""A small, revisioned key-value store: etcd, or its twin in memory."""

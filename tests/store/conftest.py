@@ -1,0 +1,30 @@
+"""The two stores, each empty."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thunderserve.runtime.store.base import Delete
+from thunderserve.runtime.store.etcd import EtcdStore
+from thunderserve.runtime.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from etcd_server import EtcdServer
+
+    from thunderserve.runtime.store.base import Store
+
+
+@pytest.fixture(params=["memory", pytest.param("etcd", marks=pytest.mark.etcd)])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    made: Store = MemoryStore()
+    if request.param == "etcd":
+        server: EtcdServer = request.getfixturevalue("etcd")
+        made = EtcdStore([server.endpoint])
+        present = (await made.list("")).entries
+        await made.commit([], [Delete(entry.key) for entry in present])
+    yield made
+    await made.close()
