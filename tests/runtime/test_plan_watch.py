@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import grpc
 
 from thunderserve.api.control.v1 import control_pb2
-from thunderserve.core.fleet import Capabilities, Worker
+from thunderserve.core.fleet import Capabilities, PlanView, Worker
 from thunderserve.core.plan import Gpu, Group, Phase, Plan, Route, Stage
 from thunderserve.runtime.backoff import Backoff
-from thunderserve.runtime.plan_watch import PlanView, PlanWatch, newer_view
+from thunderserve.runtime.plan_watch import PlanWatch
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 from thunderserve.wire.fleet import worker_to_proto
 from thunderserve.wire.plans import plan_to_proto
@@ -138,17 +138,3 @@ async def test_plan_watch_keeps_plan_and_resumes_when_control_restarts(
             other.script.put_nowait(view(4))
             assert (await anext(views)).plan.epoch == 4
     assert other.known_epochs == [3]
-
-
-def test_newer_view_adds_and_replaces_workers_when_epoch_is_the_same() -> None:
-    """A control plane that has just started cannot make known workers vanish."""
-    known = view(1, worker("g0"), worker("g1"))
-    assert newer_view(known, view(1, worker("g0"))) is None
-    restarted = worker("g0", instance_id="i1")
-    assert newer_view(known, view(1, restarted)) == view(1, restarted, worker("g1"))
-
-
-def test_newer_view_drops_workers_when_epoch_rises() -> None:
-    """A new epoch says who is alive."""
-    known = view(1, worker("g0"), worker("g1"))
-    assert newer_view(known, view(2, worker("g0"))) == view(2, worker("g0"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan import Gpu, Group, Phase
+from thunderserve.core.plan import Gpu, Group, Phase, Plan
 
 __all__ = [
     "Capabilities",
@@ -17,6 +18,7 @@ __all__ = [
     "Heartbeat",
     "Member",
     "Node",
+    "PlanView",
     "Router",
     "Worker",
 ]
@@ -101,6 +103,20 @@ class Node:
     id: str
     gpus: tuple[Gpu, ...]
     group_ids: tuple[str, ...]
+
+
+class PlanView(NamedTuple):
+    """A published plan and the workers of its groups that were alive then.
+
+    Workers that come, go or restart raise the epoch, so the epoch tells a view from another.
+    """
+
+    plan: Plan
+    workers: tuple[Worker, ...]
+
+    def worker(self, group_id: str) -> Worker | None:
+        """The worker that serves a group, if it is alive."""
+        return next((worker for worker in self.workers if worker.group_id == group_id), None)
 
 
 class GroupState(StrEnum):

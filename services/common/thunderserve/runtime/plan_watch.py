@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.fleet import PlanView
 from thunderserve.runtime.backoff import Backoff
 from thunderserve.runtime.channel import open_channel
 from thunderserve.runtime.errors import error_from_rpc
@@ -23,38 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
-    from thunderserve.core.fleet import Worker
-    from thunderserve.core.plan import Plan
 
-__all__ = ["PlanView", "PlanWatch", "newer_view"]
+__all__ = ["PlanView", "PlanWatch"]
 
 _log = logging.getLogger(__name__)
-
-
-class PlanView(NamedTuple):
-    """A plan and the workers of its groups that are alive."""
-
-    plan: Plan
-    workers: tuple[Worker, ...]
-
-    def worker(self, group_id: str) -> Worker | None:
-        """The worker that serves a group, if it is alive."""
-        return next((worker for worker in self.workers if worker.group_id == group_id), None)
-
-
-def newer_view(known: PlanView | None, received: PlanView) -> PlanView | None:
-    """What to follow after `received`, or None to go on with `known`.
-
-    A lower epoch is refused. The same epoch only adds or replaces workers: a control plane that
-    has just started knows few of them, and one that finds a worker lost raises the epoch.
-    """
-    if known is None or received.plan.epoch > known.plan.epoch:
-        return received
-    if received.plan.epoch < known.plan.epoch:
-        return None
-    workers = {worker.group_id: worker for worker in (*known.workers, *received.workers)}
-    merged = PlanView(known.plan, tuple(workers.values()))
-    return None if merged == known else merged
 
 
 class PlanWatch:
@@ -144,12 +117,11 @@ class PlanWatch:
                 self._accept(PlanView(plan, workers))
 
     def _accept(self, received: PlanView) -> None:
-        view = newer_view(self._view, received)
-        if view is None:
+        if received.plan.epoch <= self.epoch:
             return
-        _log.info("following plan %d: %s", view.plan.epoch, view.plan.reason or "no reason given")
-        self._view = view
+        _log.info("following plan %d: %s", received.plan.epoch, received.plan.reason)
+        self._view = received
         if self._on_change is not None:
-            self._on_change(view)
+            self._on_change(received)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
