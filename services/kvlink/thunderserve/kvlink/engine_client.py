@@ -1,0 +1,252 @@
+"""The engine's side of the engine socket: synchronous, for use from any thread.
+
+A decode engine reserves rooms and gets pages; a prefill engine learns of reserved rooms and sends
+pages. What the sidecar tells arrives as calls of an `EngineEvents` in one reader thread. When the
+sidecar goes away every open room fails, and the client connects again until it is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from thunderserve.core.errors import InvalidArgumentError, TransferError, UnavailableError
+from thunderserve.kvlink.engine_socket import EngineSocket
+from thunderserve.kvlink.protocol import Block, split_block
+from thunderserve.kvlink.protocol.message import Message, MessageKind, pack_json, unpack_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from thunderserve.core.kv import KvLayout
+    from thunderserve.core.plan import Phase
+
+__all__ = ["EngineClient", "EngineEvents"]
+
+_log = logging.getLogger(__name__)
+_RECONNECT_INTERVAL_S = 0.2
+
+
+class EngineEvents(Protocol):
+    """What the sidecar tells an engine; called in the reader thread, and must not block.
+
+    After `on_committed` or `on_failed` nothing more is told of a room.
+    """
+
+    def on_reserved(self, room: int, page_count: int) -> None:
+        """Prefill: a decode side waits for this room's pages."""
+
+    def on_pages(self, room: int, block: Block, values: npt.NDArray[np.uint16]) -> None:
+        """Decode: part of the cache came.
+
+        Args:
+            room: The room.
+            block: Where in the room the values belong.
+            values: (layers, keys|values, pages, page tokens, kv heads, head dim), uint16 bit
+                patterns of the layout's dtype; valid during the call alone.
+        """
+
+    def on_aux(self, room: int, aux: bytes) -> None:
+        """Decode: the prefill engine's own data came, as it was sent."""
+
+    def on_committed(self, room: int) -> None:
+        """Everything has arrived: told to both sides."""
+
+    def on_failed(self, room: int, reason: str) -> None:
+        """The room is lost: told to both sides, also for the engine's own `abort`."""
+
+
+class EngineClient:
+    """One engine in one phase; to change the phase, close it and make another.
+
+    Args:
+        socket_path: The sidecar's `engine_socket`.
+        layout: Of the engine's cache, all heads and layers.
+        channels: Connections for sending; a room keeps to one, so rooms on different ones do
+            not wait for each other.
+    """
+
+    def __init__(
+        self,
+        socket_path: Path,
+        layout: KvLayout,
+        phase: Phase,
+        events: EngineEvents,
+        *,
+        channels: int = 2,
+    ) -> None:
+        self._path = socket_path
+        self._layout = layout
+        self._events = events
+        self._hello = {"layout": asdict(layout), "phase": phase.value, "session": uuid.uuid4().hex}
+        self._control = EngineSocket(socket_path, {**self._hello, "channel": "control"})
+        send_hello = {**self._hello, "channel": "send"}
+        self._senders = [EngineSocket(socket_path, send_hello) for _ in range(channels)]
+        self._rooms: set[int] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kvlink-engine", daemon=True)
+
+    def start(self, timeout_s: float = 10.0) -> None:
+        """Connect and register.
+
+        Raises:
+            UnavailableError: The sidecar did not take the engine in time; says why.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._control.connect()
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(f"no kvlink sidecar at {self._path}: {error}") from error
+                time.sleep(_RECONNECT_INTERVAL_S)
+            else:
+                self._thread.start()
+                return
+
+    def close(self) -> None:
+        """End the connection; the sidecar aborts what is open. Safe to call twice."""
+        self._closing.set()
+        for connection in (self._control, *self._senders):
+            connection.close()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def reserve(self, room: int, peer_address: str, page_count: int) -> None:
+        """Decode: fetch a room from the group whose sidecar is at `peer_address`.
+
+        The memory for `page_count` pages is ready: `on_pages` may be called before this returns.
+
+        Raises:
+            TransferError: The sidecar is away.
+        """
+        with self._lock:
+            self._rooms.add(room)
+        fields = {"peer_address": peer_address, "page_count": page_count}
+        try:
+            self._control.send(Message(MessageKind.RESERVE, room), pack_json(fields))
+        except TransferError:
+            self._forget(room)
+            raise
+
+    def send_pages(
+        self, room: int, first_page: int, values: npt.NDArray[np.uint16], first_layer: int = 0
+    ) -> None:
+        """Prefill: send part of the cache; blocks while the network is slower than the caller.
+
+        Args:
+            room: A room that `on_reserved` named.
+            first_page: Place of the first page within the request.
+            values: (layers, keys|values, pages, page tokens, kv heads, head dim), uint16 bit
+                patterns; may be reused on return.
+            first_layer: Layer of the first values.
+
+        Raises:
+            InvalidArgumentError: The shape is not the layout's.
+            TransferError: The sidecar is away.
+        """
+        layers, pages = values.shape[0], values.shape[2] if values.ndim > 2 else 0  # noqa: PLR2004 - the shape is checked next
+        if values.dtype != np.uint16 or values.shape != self._layout.block_shape(layers, pages):
+            raise InvalidArgumentError(
+                f"values are {values.dtype} {values.shape}; expected uint16 "
+                f"{self._layout.block_shape(layers, pages)}",
+                param="values",
+            )
+        sender = self._sender(room)
+        whole = Block(first_layer, layers, first_page, pages)
+        for block in split_block(self._layout, whole, sender.max_payload_bytes):
+            part = _part(values, whole, block)
+            sender.send(Message(MessageKind.PAGES, room, block), memoryview(part).cast("B"))
+
+    def send_aux(self, room: int, aux: bytes) -> None:
+        """Prefill: data that only the engines understand, sent once for each room, unaltered."""
+        self._sender(room).send(Message(MessageKind.AUX, room), aux)
+
+    def finish(self, room: int) -> None:
+        """Prefill: everything was sent; `on_committed` follows when the decode side has it."""
+        self._sender(room).send(Message(MessageKind.FINISH, room))
+
+    def abort(self, room: int, reason: str) -> None:
+        """End a room on both sides; an ended or unknown room is left as it is."""
+        try:
+            self._control.send(Message(MessageKind.ABORT, room), pack_json({"reason": reason}))
+        except TransferError:
+            _log.debug("room %d: the sidecar is away, nothing to abort", room)
+
+    def _sender(self, room: int) -> EngineSocket:
+        sender = self._senders[room % len(self._senders)]
+        try:
+            sender.ensure_connected()
+        except UnavailableError as error:
+            raise TransferError(f"room {room} cannot be sent: {error}") from error
+        return sender
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._control.ensure_connected()
+                self._read_all()
+            except UnavailableError as error:
+                self._lose(str(error))
+                self._closing.wait(_RECONNECT_INTERVAL_S)
+
+    def _read_all(self) -> None:
+        while True:
+            message, payload = self._control.receive()
+            try:
+                self._dispatch(message, payload)
+            except Exception:  # noqa: BLE001 - the engine's bug fails its room, not the link
+                _log.exception("room %d: %s was not handled", message.room, message.kind.name)
+                self.abort(message.room, f"the engine failed on {message.kind.name}")
+
+    def _dispatch(self, message: Message, payload: memoryview) -> None:
+        room = message.room
+        if message.kind is not MessageKind.RESERVED and room not in self._rooms:
+            return  # it ended here while the sidecar was still telling of it
+        if message.kind is MessageKind.PAGES and message.block is not None:
+            block = message.block
+            shape = self._layout.block_shape(block.layer_count, block.page_count)
+            values = np.frombuffer(payload, dtype=np.uint16).reshape(shape)
+            self._events.on_pages(room, block, values)
+        elif message.kind is MessageKind.AUX:
+            self._events.on_aux(room, bytes(payload))
+        elif message.kind is MessageKind.RESERVED:
+            with self._lock:
+                self._rooms.add(room)
+            self._events.on_reserved(room, unpack_json(payload)["page_count"])
+        elif message.kind is MessageKind.COMMITTED:
+            self._forget(room)
+            self._events.on_committed(room)
+        elif message.kind is MessageKind.FAILED:
+            self._forget(room)
+            self._events.on_failed(room, unpack_json(payload)["reason"])
+
+    def _forget(self, room: int) -> None:
+        with self._lock:
+            self._rooms.discard(room)
+
+    def _lose(self, reason: str) -> None:
+        for connection in (self._control, *self._senders):
+            connection.disconnect()
+        with self._lock:
+            lost, self._rooms = self._rooms, set()
+        for room in lost:
+            try:
+                self._events.on_failed(room, f"the kvlink sidecar went away: {reason}")
+            except Exception:  # noqa: BLE001 - the other rooms must be told as well
+                _log.exception("room %d: its failure was not handled", room)
+
+
+def _part(values: npt.NDArray[np.uint16], whole: Block, block: Block) -> npt.NDArray[np.uint16]:
+    layer, page = block.first_layer - whole.first_layer, block.first_page - whole.first_page
+    part = values[layer : layer + block.layer_count, :, page : page + block.page_count]
+    return np.ascontiguousarray(part)

@@ -1,0 +1,50 @@
+"""Bulk connections of the sending side; each carries one room at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thunderserve.kvlink.transport import ByteStream, open_tcp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Links"]
+
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_IDLE = 4
+_MAX_IDLE_S = 30.0
+
+
+class Links:
+    """Keeps a few idle connections to each peer, so that rooms need not connect anew."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._idle: dict[str, list[tuple[ByteStream, float]]] = {}
+
+    async def acquire(self, address: str) -> ByteStream:
+        """A connection to `host:port`; raises UnavailableError when there is none to be had."""
+        idle = self._idle.get(address, [])
+        while idle:
+            stream, since_s = idle.pop()
+            if not stream.closed and self._clock() - since_s < _MAX_IDLE_S:
+                return stream
+            stream.close()
+        self._idle.pop(address, None)
+        return await open_tcp(address, _CONNECT_TIMEOUT_S)
+
+    def release(self, address: str, stream: ByteStream) -> None:
+        """Give a connection back whose room has been committed."""
+        idle = self._idle.setdefault(address, [])
+        if stream.closed or len(idle) >= _MAX_IDLE:
+            stream.close()
+        else:
+            idle.append((stream, self._clock()))
+
+    def close(self) -> None:
+        """Close the idle ones."""
+        for idle in self._idle.values():
+            for stream, _ in idle:
+                stream.close()
+        self._idle.clear()

@@ -1,0 +1,80 @@
+"""Calls to other sidecars' PeerService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from thunderserve.api.kvlink.v1 import kvlink_pb2, kvlink_pb2_grpc
+from thunderserve.core.errors import TransferError
+from thunderserve.kvlink.protocol import PROTOCOL_VERSION
+from thunderserve.runtime.errors import error_from_rpc
+from thunderserve.runtime.rpc import open_channel
+from thunderserve.wire.kvlink import layout_to_proto
+
+if TYPE_CHECKING:
+    from thunderserve.core.kv import KvLayout
+
+__all__ = ["Peers"]
+
+_CALL_TIMEOUT_S = 5.0
+_MAX_CHANNELS = 64
+
+
+class Peers:
+    """One channel for each peer; the longest unused one makes room for a new one.
+
+    Args:
+        advertised_address: Where peers reach this sidecar's PeerService.
+        advertised_bulk_address: Where they send frames.
+    """
+
+    def __init__(self, advertised_address: str, advertised_bulk_address: str) -> None:
+        self._address = advertised_address
+        self._bulk_address = advertised_bulk_address
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def reserve(self, peer: str, room: int, layout: KvLayout, page_count: int) -> None:
+        """Ask the prefill side's sidecar for a room.
+
+        Raises:
+            TransferError: It does not answer.
+            ThunderServeError: What it answered instead.
+        """
+        request = kvlink_pb2.ReserveTransferRequest(
+            protocol_version=PROTOCOL_VERSION,
+            room=room,
+            layout=layout_to_proto(layout),
+            page_count=page_count,
+            peer_address=self._address,
+            bulk_address=self._bulk_address,
+        )
+        try:
+            stub = await self._stub(peer)
+            await stub.ReserveTransfer(request, timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise TransferError(f"sidecar {peer}: {error_from_rpc(error)}") from error
+
+    async def abort(self, peer: str, room: int, reason: str) -> None:
+        """Tell a peer that a room is lost; it finds out by itself when it cannot be told."""
+        request = kvlink_pb2.AbortTransferRequest(room=room, reason=reason)
+        try:
+            stub = await self._stub(peer)
+            await stub.AbortTransfer(request, timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise TransferError(f"sidecar {peer}: {error_from_rpc(error)}") from error
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+    async def _stub(self, peer: str) -> kvlink_pb2_grpc.PeerServiceAsyncStub:
+        channel = self._channels.pop(peer, None) or open_channel(peer)
+        self._channels[peer] = channel  # the last place is the most recently used
+        if len(self._channels) > _MAX_CHANNELS:
+            oldest = next(iter(self._channels))
+            await self._channels.pop(oldest).close()
+        return kvlink_pb2_grpc.PeerServiceStub(channel)

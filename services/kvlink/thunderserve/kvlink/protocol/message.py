@@ -1,0 +1,121 @@
+"""Messages between an engine and its own sidecar, over a Unix stream socket.
+
+::
+
+    engine                          sidecar
+      HELLO {layout, phase, ...} ->            first message of every connection
+                                 <- WELCOME {max_payload_bytes} | REFUSED
+      RESERVE {peer, pages}      ->            decode: fetch this room
+                                 <- RESERVED   prefill: a decode side waits for this room
+      PAGES, AUX, FINISH         ->            prefill: the room's cache
+                                 <- PAGES, AUX decode: the room's cache
+                                 <- COMMITTED | FAILED {reason}
+      ABORT {reason}             ->
+
+A message is a fixed header and a payload: 16-bit values for PAGES, opaque bytes for AUX, JSON or
+nothing for the rest. The socket belongs to one user on one host, so there is no checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from thunderserve.kvlink.protocol.blocks import Block
+from thunderserve.kvlink.protocol.errors import FrameError, FrameTooLargeError
+
+if TYPE_CHECKING:
+    from thunderserve.kvlink.protocol.frame import Buffer
+
+__all__ = [
+    "MESSAGE_HEADER_BYTES",
+    "Message",
+    "MessageKind",
+    "decode_message_header",
+    "encode_message_header",
+    "pack_json",
+    "unpack_json",
+]
+
+_MAGIC = b"TSEL"
+_VERSION = 1
+_HEADER = struct.Struct(">4sBBQIIIII")
+MESSAGE_HEADER_BYTES = _HEADER.size
+
+
+class MessageKind(IntEnum):
+    """What a message says."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    RESERVE = 4
+    RESERVED = 5
+    PAGES = 6
+    AUX = 7
+    FINISH = 8
+    COMMITTED = 9
+    FAILED = 10
+    ABORT = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message without its payload; `block` is set for PAGES alone."""
+
+    kind: MessageKind
+    room: int = 0
+    block: Block | None = None
+    payload_bytes: int = 0
+
+
+def encode_message_header(message: Message) -> bytes:
+    """`MESSAGE_HEADER_BYTES` bytes."""
+    block = message.block
+    ranges = (
+        (0, 0, 0, 0)
+        if block is None
+        else (block.first_layer, block.layer_count, block.first_page, block.page_count)
+    )
+    numbers = (message.room, *ranges, message.payload_bytes)
+    return _HEADER.pack(_MAGIC, _VERSION, message.kind, *numbers)
+
+
+def decode_message_header(data: Buffer, max_payload_bytes: int) -> Message:
+    """Read a header.
+
+    Raises:
+        FrameTooLargeError: The payload is longer than `max_payload_bytes`.
+        FrameError: Anything else is wrong with it.
+    """
+    magic, version, kind, room, *ranges, size = _HEADER.unpack_from(data)
+    if magic != _MAGIC or version != _VERSION or kind not in MessageKind.__members__.values():
+        raise FrameError(f"not a kvlink engine message: {bytes(memoryview(data)[:6])!r}")
+    if size > max_payload_bytes:
+        raise FrameTooLargeError(f"a message of {size} bytes; at most {max_payload_bytes}")
+    if kind != MessageKind.PAGES:
+        return Message(MessageKind(kind), room, None, size)
+    first_layer, layer_count, first_page, page_count = ranges
+    if layer_count < 1 or page_count < 1:
+        raise FrameError(f"room {room}: {layer_count} layers and {page_count} pages in a message")
+    block = Block(first_layer, layer_count, first_page, page_count)
+    return Message(MessageKind.PAGES, room, block, size)
+
+
+def pack_json(fields: dict[str, Any]) -> bytes:
+    """The payload of a message whose payload is JSON."""
+    return json.dumps(fields).encode()
+
+
+def unpack_json(payload: Buffer) -> dict[str, Any]:
+    """The fields of such a payload; raises FrameError when it is not a JSON object."""
+    try:
+        fields = json.loads(bytes(payload))
+    except ValueError as error:
+        raise FrameError(f"not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise FrameError(f"a JSON object was expected, not {fields!r}")
+    return fields

@@ -1,0 +1,173 @@
+"""The rooms that a sidecar knows, from the first word about one until it is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from thunderserve.core.errors import NotFoundError, OverloadedError, TransferError
+from thunderserve.core.request import TransferReport, WireMode
+from thunderserve.kvlink.protocol import FrameHeader, Transfer, TransferState
+from thunderserve.kvlink.transport import ByteStream
+
+if TYPE_CHECKING:
+    from thunderserve.core.kv import KvLayout
+
+__all__ = ["Role", "Room", "Rooms"]
+
+
+class Role(StrEnum):
+    """What this side does with a room."""
+
+    SENDING = "sending"
+    RECEIVING = "receiving"
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """One transfer; `Rooms` alone changes its state.
+
+    Attributes:
+        wire_mode: As announced; how the sending side encodes.
+        role: None until it is reserved.
+        transfer: None until it is reserved.
+        peer_address: The other sidecar's PeerService.
+        bulk_address: Sending: where the frames go.
+        stream: The bulk connection, while there is one.
+        ended: Set once it is committed or aborted.
+    """
+
+    number: int
+    wire_mode: WireMode
+    opened_s: float
+    role: Role | None = None
+    transfer: Transfer | None = None
+    peer_address: str = ""
+    bulk_address: str = ""
+    stream: ByteStream | None = None
+    failure: str = ""
+    ended_s: float = 0.0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def state(self) -> TransferState:
+        """Where the room is in its life; one that is announced alone counts as reserved."""
+        if self.transfer is not None:
+            return self.transfer.state
+        return TransferState.ABORTED if self.failure else TransferState.RESERVED
+
+    @property
+    def report(self) -> TransferReport:
+        """What the transfer took so far."""
+        if self.transfer is None:
+            return TransferReport(0, 0, 0.0, self.wire_mode)
+        return self.transfer.report
+
+
+class Rooms:
+    """Bounded: at most `max_rooms` are open, ended ones are forgotten after a while.
+
+    Args:
+        default_mode: Of rooms that were announced without a wire mode, or not announced.
+        open_limit_s: A room that has not ended by then is overdue.
+        forget_after_s: How long an ended room can still be asked about.
+    """
+
+    def __init__(
+        self,
+        *,
+        default_mode: WireMode,
+        max_rooms: int,
+        open_limit_s: float,
+        forget_after_s: float,
+    ) -> None:
+        self._default_mode = default_mode
+        self._max_rooms = max_rooms
+        self._open_limit_s = open_limit_s
+        self._forget_after_s = forget_after_s
+        self._rooms: dict[int, Room] = {}
+        self._open_count = 0
+
+    def get(self, number: int) -> Room:
+        """Raises NotFoundError for a room that is unknown, or forgotten."""
+        room = self._rooms.get(number)
+        if room is None:
+            raise NotFoundError(f"this sidecar knows no room {number}")
+        return room
+
+    def open_rooms(self) -> list[Room]:
+        """Those that have not ended."""
+        return [room for room in self._rooms.values() if not room.ended.is_set()]
+
+    def announce(self, number: int, mode: WireMode, now_s: float) -> Room:
+        """Open a room, or set the mode of one that the peer was faster to reserve."""
+        room = self._rooms.get(number) or self._open(number, now_s)
+        room.wire_mode = self._default_mode if mode is WireMode.DEFAULT else mode
+        if room.transfer is not None:
+            room.transfer.wire_mode = room.wire_mode
+        return room
+
+    def reserve(
+        self, number: int, role: Role, layout: KvLayout, page_count: int, now_s: float
+    ) -> Room:
+        """Make a room ready for its pages.
+
+        Raises:
+            TransferError: It has ended, or is reserved already.
+            OverloadedError: Too many rooms are open.
+        """
+        room = self._rooms.get(number) or self._open(number, now_s)
+        if room.ended.is_set():
+            raise TransferError(f"room {number} has ended: {room.failure or room.state}")
+        if room.transfer is not None:
+            raise TransferError(f"room {number} is reserved already; a room serves one attempt")
+        room.role = role
+        room.transfer = Transfer(number, layout, page_count, room.wire_mode)
+        return room
+
+    def commit(self, room: Room, end: FrameHeader, now_s: float) -> None:
+        """End a room well; raises TransferError when it cannot be."""
+        if room.transfer is None:
+            raise TransferError(f"room {room.number} was never reserved")
+        if room.ended.is_set():
+            raise TransferError(f"room {room.number} has ended: {room.failure or room.state}")
+        room.transfer.commit(end, now_s)
+        self._end(room, now_s)
+
+    def abort(self, room: Room, reason: str, now_s: float) -> bool:
+        """End a room badly; False when it has ended before, which changes nothing."""
+        if room.ended.is_set():
+            return False
+        room.failure = reason
+        if room.transfer is not None:
+            room.transfer.abort(reason, now_s)
+        self._end(room, now_s)
+        return True
+
+    def bury(self, number: int, reason: str, now_s: float) -> None:
+        """Remember a room as aborted that was never heard of: its reservation is on its way."""
+        self.abort(self._open(number, now_s), reason, now_s)
+
+    def overdue(self, now_s: float) -> list[Room]:
+        """Open rooms older than the limit; forgets the old ended ones on the way."""
+        horizon_s = now_s - self._forget_after_s
+        forgotten = [
+            n for n, r in self._rooms.items() if r.ended.is_set() and r.ended_s < horizon_s
+        ]
+        for number in forgotten:
+            del self._rooms[number]
+        return [r for r in self.open_rooms() if now_s - r.opened_s > self._open_limit_s]
+
+    def _open(self, number: int, now_s: float) -> Room:
+        if self._open_count >= self._max_rooms:
+            raise OverloadedError(f"{self._open_count} transfers are open, as many as are allowed")
+        self._open_count += 1
+        room = self._rooms[number] = Room(number, self._default_mode, now_s)
+        return room
+
+    def _end(self, room: Room, now_s: float) -> None:
+        self._open_count -= 1
+        room.ended_s = now_s
+        room.ended.set()

@@ -1,0 +1,188 @@
+"""One connection: TCP or a Unix socket, on asyncio's or uvloop's event loop.
+
+Bytes are received straight into the buffer of whoever reads; small reads (headers) come out of a
+small look-ahead buffer. When nobody reads and that one is full, the socket is not read either, so
+a slow reader slows the sender down and no memory grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from thunderserve.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thunderserve.kvlink.protocol.frame import Buffer
+
+__all__ = ["ByteStream", "StreamClosedError", "open_tcp"]
+
+_LOOK_AHEAD_BYTES = 64 * 1024
+
+
+class StreamClosedError(UnavailableError):
+    """The connection ended; `clean` is true when nothing was cut off by it."""
+
+    def __init__(self, message: str, *, clean: bool = False) -> None:
+        super().__init__(message)
+        self.clean = clean
+
+
+class ByteStream(asyncio.BufferedProtocol):
+    """Exact reads and flow-controlled writes; one reader and one writer at a time."""
+
+    def __init__(self, on_connect: Callable[[ByteStream], None] | None = None) -> None:
+        self._on_connect = on_connect
+        self._transport: asyncio.Transport | None = None
+        self._ahead = memoryview(bytearray(_LOOK_AHEAD_BYTES))
+        self._start = self._end = 0  # of the bytes that lie in `_ahead`
+        self._target: memoryview | None = None
+        self._readable: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._blocked = self._paused = False
+        self._closed: str | None = None
+
+    @property
+    def closed(self) -> bool:
+        """True once the connection has ended, on whichever side."""
+        return self._closed is not None
+
+    async def read_into(self, view: memoryview) -> None:
+        """Fill `view`.
+
+        Raises:
+            StreamClosedError: The connection ended first; clean when not a byte of it came.
+        """
+        taken = min(len(view), self._end - self._start)
+        view[:taken] = self._ahead[self._start : self._start + taken]
+        self._consume(taken)
+        if taken == len(view):
+            return
+        if self._closed is not None:
+            raise StreamClosedError(self._closed, clean=taken == 0)
+        self._target = view[taken:]
+        self._resume()
+        try:
+            self._readable = asyncio.get_running_loop().create_future()
+            await self._readable
+        except StreamClosedError as error:
+            untouched = self._target is not None and len(self._target) == len(view)
+            raise StreamClosedError(str(error), clean=untouched) from error
+        finally:
+            self._target = self._readable = None
+
+    async def write(self, *buffers: Buffer) -> None:
+        """Send; on return every buffer has been handed to the system and may be reused.
+
+        Raises:
+            StreamClosedError: The connection has ended.
+        """
+        for buffer in buffers:
+            if self._closed is not None or self._transport is None:
+                raise StreamClosedError(self._closed or "the connection is not open")
+            self._transport.write(buffer)
+        if self._blocked and self._closed is None:
+            self._writable = asyncio.get_running_loop().create_future()
+            try:
+                await self._writable
+            finally:
+                self._writable = None
+        if self._closed is not None:
+            raise StreamClosedError(self._closed)
+
+    def close(self) -> None:
+        """End the connection at once; readers and writers fail."""
+        self._end_with("the connection was closed")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = cast("asyncio.Transport", transport)
+        # No byte may stay behind in the transport when `write` returns: its buffer is reused.
+        self._transport.set_write_buffer_limits(high=0)
+        if self._on_connect is not None:
+            self._on_connect(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the event loop: where the next bytes go."""
+        del sizehint
+        return self._ahead[self._end :] if self._target is None else self._target
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the event loop: `nbytes` were put there."""
+        if self._target is not None:
+            self._target = self._target[nbytes:]
+            if not self._target:
+                self._target = None
+                self._wake(self._readable)
+            return
+        self._end += nbytes
+        if self._end == len(self._ahead) and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Called by the event loop: the peer will send no more."""
+        self._end_with("the peer closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self._end_with(f"the connection was lost: {exc}" if exc else "the connection ended")
+
+    def pause_writing(self) -> None:
+        """Called by the event loop: bytes wait in the transport."""
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        """Called by the event loop: they are gone."""
+        self._blocked = False
+        self._wake(self._writable)
+
+    def _consume(self, count: int) -> None:
+        self._start += count
+        if self._start == self._end:
+            self._start = self._end = 0
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _end_with(self, reason: str) -> None:
+        if self._closed is not None:
+            return
+        self._closed = reason
+        if self._readable is not None and not self._readable.done():
+            self._readable.set_exception(StreamClosedError(reason))
+        self._wake(self._writable)
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+async def open_tcp(address: str, timeout_s: float) -> ByteStream:
+    """Connect to `host:port`.
+
+    Raises:
+        UnavailableError: Nobody listens there, or not in time.
+    """
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            transport, stream = await loop.create_connection(
+                ByteStream, host.strip("[]"), int(port)
+            )
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UnavailableError(f"cannot connect to {address}: {error or 'timeout'}") from error
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
