@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
+    from thunderserve.core.errors import EngineFailedError
     from thunderserve.core.fleet import Capabilities
     from thunderserve.core.plan import Phase
     from thunderserve.core.request import (
@@ -25,7 +26,7 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this engine can do; known before `start`."""
+        """What this engine can do; final once `start` has returned."""
 
     @property
     def weight_loads(self) -> int:
@@ -38,18 +39,20 @@ class Engine(Protocol):
             EngineFailedError: The engine did not come up; the message says why.
         """
 
-    async def prefill(self, leg: PrefillLeg) -> int:
-        """Compute the prompt and offer its KV cache to the sidecar.
+    async def wait_failed(self) -> EngineFailedError:
+        """Why the engine was lost; waits for ever while it is well."""
 
-        Returns:
-            The first token, as soon as it is known.
+    def prefill(self, leg: PrefillLeg) -> AsyncGenerator[int, None]:
+        """The first token, as soon as it is known; ends when the prompt's cache is handed over.
+
+        Closing the iterator early frees the request's resources.
 
         Raises:
             TransferError: The decode side did not take the cache.
             InvalidArgumentError: The prompt does not fit.
         """
 
-    def decode(self, leg: DecodeLeg) -> AsyncIterator[TokenChunk]:
+    def decode(self, leg: DecodeLeg) -> AsyncGenerator[TokenChunk, None]:
         """Every token of the answer, the first one included.
 
         Without a transfer in `leg` the engine must be colocated and computes the prompt itself.
@@ -57,6 +60,7 @@ class Engine(Protocol):
 
         Raises:
             TransferError: The cache did not arrive.
+            InvalidArgumentError: Prompt and answer do not fit.
         """
 
     async def switch(self, phase: Phase) -> None:
@@ -64,12 +68,12 @@ class Engine(Protocol):
 
         Raises:
             EngineBusyError: Not idle; nothing was changed, ask again.
-            PreconditionError: This engine cannot change its phase.
+            PreconditionError: This engine cannot change its phase so; nothing was changed.
             EngineFailedError: The engine is lost.
         """
 
     async def stop(self) -> None:
-        """End the engine and free everything; safe to call twice."""
+        """End the engine and free everything; safe to call twice, and while `start` runs."""
 
 
 class KvLink(Protocol):

@@ -1,0 +1,1 @@
+"""SGLang as the engine: in this process, with its scheduler in processes of its own."""

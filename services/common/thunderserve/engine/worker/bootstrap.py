@@ -1,0 +1,128 @@
+"""The life of a worker process, from its engine's start to the last child's end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+from thunderserve.api.worker.v1 import worker_pb2_grpc
+from thunderserve.core.fleet import Worker
+from thunderserve.engine.host import EngineHost
+from thunderserve.engine.worker.config import EngineKind, WorkerConfig, parse_gpus
+from thunderserve.engine.worker.engines import emulated_engine, sglang_engine
+from thunderserve.engine.worker.phases import discover_phases
+from thunderserve.engine.worker.servicer import WorkerServicer
+from thunderserve.engine.worker.waiting import unless_set
+from thunderserve.runtime.membership import Membership
+from thunderserve.runtime.plan_watch import PlanWatch
+from thunderserve.runtime.rpc import serve_rpc, stop_server
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    import grpc
+
+    from thunderserve.engine.emulated import KvPort
+    from thunderserve.engine.engine import Engine, KvLink
+
+__all__ = ["Sidecar", "serve_worker"]
+
+_log = logging.getLogger(__name__)
+
+
+class Sidecar(Protocol):
+    """How a worker reaches the kvlink sidecar beside it."""
+
+    def link(self, local_address: str) -> AbstractAsyncContextManager[KvLink]:
+        """Announce transfers and hear what they took."""
+
+    def port(self, engine_socket: str) -> KvPort:
+        """Send and receive KV bytes; the SGLang engine does so through its plugin instead."""
+
+
+async def serve_worker(config: WorkerConfig, stopping: asyncio.Event, sidecar: Sidecar) -> None:
+    """Serve until `stopping` is set or the engine is lost.
+
+    The gRPC server opens, and the worker attaches to its fleet, when the engine is ready. At the
+    end it leaves the fleet first, so that routers send nothing more, then drains.
+
+    Raises:
+        EngineFailedError: The engine did not come up, or was lost.
+        UnavailableError: The address cannot be bound.
+    """
+    instance_id = uuid.uuid4().hex
+    async with contextlib.AsyncExitStack() as stack:
+        link = None
+        if config.kvlink_local_address:
+            link = await stack.enter_async_context(sidecar.link(config.kvlink_local_address))
+        host = EngineHost(_engine(config, sidecar), link)
+        stack.push_async_callback(host.stop)
+        _log.info("%s starts its engine in phase %s", config.group_id, config.phase)
+        if await unless_set(stopping, host.start(config.phase)) is None:
+            return
+        server = await _serve(config, host, instance_id)
+        # A lost engine answers nobody: whoever waits is told at once.
+        stack.push_async_callback(stop_server, server, 0)
+        async with _in_fleet(config, host, instance_id):
+            _log.info("%s serves %s at %s", config.group_id, host.phase, config.address)
+            if lost := await unless_set(stopping, host.wait_failed()):
+                raise lost[0]
+        await stop_server(server, config.drain_timeout_s)
+
+
+def _engine(config: WorkerConfig, sidecar: Sidecar) -> Engine:
+    if config.engine is EngineKind.SGLANG:
+        return sglang_engine(config)
+    socket = config.kvlink_engine_socket
+    return emulated_engine(config, sidecar.port(socket) if socket else None)
+
+
+async def _serve(config: WorkerConfig, host: EngineHost, instance_id: str) -> grpc.aio.Server:
+    servicer = WorkerServicer(
+        host,
+        group_id=config.group_id,
+        instance_id=instance_id,
+        drain_timeout_s=config.drain_timeout_s,
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(servicer, server)
+        for phase in discover_phases():
+            phase.register(server, host)
+
+    return await serve_rpc(config.address, register)
+
+
+@contextlib.asynccontextmanager
+async def _in_fleet(
+    config: WorkerConfig, host: EngineHost, instance_id: str
+) -> AsyncIterator[None]:
+    """Attached to control and following its plan; alone where no control is configured."""
+    if not config.control_addresses:
+        yield
+        return
+    addresses = config.control_addresses
+    member = _member(config, host, instance_id)
+    async with (
+        Membership(addresses, member, lambda: host.heartbeat) as membership,
+        PlanWatch(addresses, on_change=lambda view: host.observe_epoch(view.plan.epoch)),
+    ):
+        host.on_change(membership.notify)
+        yield
+
+
+def _member(config: WorkerConfig, host: EngineHost, instance_id: str) -> Worker:
+    return Worker(
+        group_id=config.group_id,
+        node_id=config.node_id,
+        gpus=parse_gpus(config.gpus),
+        instance_id=instance_id,
+        address=config.advertised_address or config.address,
+        kvlink_address=config.kvlink_advertised_address,
+        model=config.model_name,
+        capabilities=host.engine.capabilities,
+    )
