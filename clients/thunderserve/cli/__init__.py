@@ -1,0 +1,1 @@
+"""`thunderserve`: run services, or a whole fleet on this machine."""

@@ -1,0 +1,47 @@
+"""How a fleet's start is shown on stderr: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.status import Status
+
+__all__ = ["StartProgress"]
+
+
+class StartProgress:
+    """Tells a person what is ready and what is awaited; use it as a context."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._status: Status | None = None
+
+    def waiting(self, names: tuple[str, ...]) -> None:
+        """Show what is awaited; only where the line can be rewritten."""
+        if self._status is not None:
+            self._status.update(f"starting: {' '.join(names)}")
+
+    def ready(self, name: str, seconds: float) -> None:
+        """Add a line."""
+        self._console.print(f"  {name:<12} ready after {seconds:5.1f} s")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._status = self._console.status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()

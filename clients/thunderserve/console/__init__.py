@@ -1,0 +1,1 @@
+"""What both command-line programs share: how values are shown and how commands end."""

@@ -1,0 +1,118 @@
+"""How a fleet's nouns look in a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from thunderserve.console.output import make_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from thunderserve.core.fleet import Flip, GroupStatus, Node
+    from thunderserve.core.plan import Group, Plan
+
+__all__ = [
+    "flips_table",
+    "groups_table",
+    "nodes_table",
+    "plan_table",
+    "plans_table",
+    "routes_table",
+]
+
+
+def nodes_table(nodes: Iterable[Node]) -> Table:
+    """Hosts, their GPUs and groups."""
+    rows = (
+        (node.id, " ".join(f"{gpu.id}:{gpu.type}" for gpu in node.gpus), " ".join(node.group_ids))
+        for node in nodes
+    )
+    return make_table(("NODE", "GPUS", "GROUPS"), rows)
+
+
+def groups_table(statuses: Iterable[GroupStatus]) -> Table:
+    """Groups with their workers' last heartbeats."""
+    columns = ("GROUP", "PHASE", "STATE", "TPxPP", "GPUS", "EPOCH>", "IN FLIGHT>", "LOADS>", "PID>")
+    return make_table(columns, (_group_row(status) for status in statuses))
+
+
+def _group_row(status: GroupStatus) -> tuple[object, ...]:
+    group, beat = status.group, status.heartbeat
+    living = (
+        (beat.plan_epoch, beat.in_flight, beat.weight_loads, beat.process_id) if beat else "----"
+    )
+    return (group.id, group.phase, status.state, *_shape(group), *living)
+
+
+def plan_table(plan: Plan) -> Table:
+    """A plan: its groups, each with the share of all requests that it serves."""
+    shares = dict.fromkeys((group.id for group in plan.groups), 0.0)
+    for route in plan.routes:
+        for end in {route.prefill, route.decode}:
+            shares[end] += route.weight
+    rows = ((g.id, g.phase, *_shape(g), f"{shares[g.id]:.3f}") for g in plan.groups)
+    title = f"plan {plan.epoch} · {plan.model} · {plan.strategy}"
+    return make_table(
+        ("GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"),
+        rows,
+        title=f"{title} · {plan.reason}" if plan.reason else title,
+    )
+
+
+def routes_table(plan: Plan) -> Table:
+    """A plan's routes, the heaviest first."""
+    routes = sorted(plan.routes, key=lambda route: -route.weight)
+    return make_table(
+        ("PREFILL", "DECODE", "WEIGHT>"), ((r.prefill, r.decode, f"{r.weight:.4f}") for r in routes)
+    )
+
+
+def plans_table(plans: Iterable[Plan]) -> Table:
+    """Published plans."""
+    rows = (
+        (p.epoch, _time(p.created_unix_s), p.strategy, len(p.groups), len(p.routes), p.reason)
+        for p in plans
+    )
+    return make_table(("EPOCH>", "PUBLISHED", "STRATEGY", "GROUPS>", "ROUTES>", "REASON"), rows)
+
+
+def flips_table(flips: Iterable[Flip]) -> Table:
+    """Flips, what each step took, and why one was rolled back."""
+    rows = (
+        (
+            flip.id,
+            flip.group_id,
+            f"{flip.from_phase} → {flip.to_phase}",
+            flip.step,
+            f"{flip.drain_s:.2f}",
+            f"{flip.switch_s:.2f}",
+            f"{flip.total_s:.2f}",
+            flip.plan_epoch,
+            flip.failure,
+        )
+        for flip in flips
+    )
+    columns = (
+        "FLIP",
+        "GROUP",
+        "PHASE",
+        "STEP",
+        "DRAIN s>",
+        "SWITCH s>",
+        "TOTAL s>",
+        "EPOCH>",
+        "FAILURE",
+    )
+    return make_table(columns, rows)
+
+
+def _shape(group: Group) -> tuple[str, str]:
+    return f"{group.tp}x{group.pp}", " ".join(f"{gpu.id}:{gpu.type}" for gpu in group.gpus)
+
+
+def _time(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,239 @@
+"""A fake router and a fake control plane, served by real gRPC servers in the test's process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from thunderserve.api.control.v1 import control_pb2, control_pb2_grpc
+from thunderserve.api.router.v1 import router_pb2, router_pb2_grpc
+from thunderserve.api.types.v1 import types_pb2
+from thunderserve.cli.ports import FreePorts
+from thunderserve.core.errors import ThunderServeError
+from thunderserve.core.fleet import Flip, FlipStep, GroupState, GroupStatus, Heartbeat, Node
+from thunderserve.core.plan import Gpu, Group, Phase, Plan, Route, Stage
+from thunderserve.core.request import (
+    GenerationReport,
+    TransferReport,
+    Usage,
+    WireMode,
+)
+from thunderserve.runtime.rpc import serve_rpc
+from thunderserve.wire.fleet import flip_to_proto, group_status_to_proto, node_to_proto
+from thunderserve.wire.plans import plan_from_proto, plan_to_proto
+from thunderserve.wire.requests import generation_report_to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REPORT = GenerationReport(
+    usage=Usage(prompt_tokens=4, completion_tokens=3),
+    ttft_s=0.25,
+    tpot_s=0.05,
+    total_s=0.35,
+    prefill_group="g0",
+    decode_group="g1",
+    plan_epoch=7,
+    transfer=TransferReport(4096, 1100, 0.01, WireMode.INT4),
+    retries=0,
+)
+
+
+@dataclass
+class FakeRouter(router_pb2_grpc.RouterServiceServicer):
+    """Answers every prompt with three tokens; remembers what it was asked."""
+
+    requests: list[router_pb2.GenerateRequest] = field(default_factory=list)
+    failure: ThunderServeError | None = None
+    cut_short: bool = False
+    endless: bool = False
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def Generate(
+        self, request: router_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[router_pb2.GenerateResponse]:
+        del context
+        self.requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+        try:
+            for token in (11, 12, 13):
+                yield router_pb2.GenerateResponse(
+                    request_id="r1", text=f"<{token}>", token_ids=[token]
+                )
+            if self.endless:
+                await asyncio.sleep(60)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
+        if self.cut_short:
+            return
+        yield router_pb2.GenerateResponse(
+            request_id="r1",
+            finish_reason=types_pb2.FINISH_REASON_LENGTH,
+            report=generation_report_to_proto(REPORT),
+        )
+
+    async def ListModels(self, request: Any, context: Any) -> router_pb2.ListModelsResponse:
+        del request, context
+        return router_pb2.ListModelsResponse(models=[router_pb2.Model(id="m", context_tokens=99)])
+
+    async def GetRouterStatus(self, request: Any, context: Any) -> router_pb2.RouterStatus:
+        del request, context
+        count = router_pb2.RouteCount(prefill="g0", decode="g1", dispatch_count=3)
+        return router_pb2.RouterStatus(
+            plan_epoch=7, ready=True, in_flight_count=1, route_counts=[count]
+        )
+
+
+def make_group(group_id: str, index: int, phase: Phase) -> Group:
+    """One GPU, one stage."""
+    return Group(group_id, phase, 1, 1, (Stage(8, (Gpu(f"n0/{index}", "CPU"),)),))
+
+
+GROUPS = (
+    make_group("g0", 0, Phase.PREFILL),
+    make_group("g1", 1, Phase.DECODE),
+    make_group("g2", 2, Phase.DECODE),
+)
+PLAN = Plan(
+    epoch=7,
+    strategy="thunderserve",
+    seed=0,
+    model="m",
+    groups=GROUPS,
+    routes=(Route("g0", "g1", 0.3), Route("g0", "g2", 0.7)),
+    created_unix_s=1_790_000_000.0,
+    reason="first plan",
+)
+FLIP = Flip("f1", "g2", Phase.DECODE, Phase.PREFILL, FlipStep.DONE, "", 0.5, 0.25, 1.0, 9, 1.79e9)
+
+
+@dataclass
+class FakeControl(control_pb2_grpc.ControlServiceServicer):
+    """One fixed fleet; remembers what it was asked. Lists come one item to a page."""
+
+    requests: list[Any] = field(default_factory=list)
+    failure: ThunderServeError | None = None
+    flip: Flip = FLIP
+    plan: Plan = PLAN
+    delay_s: float = 0.0
+
+    async def _note(self, request: Any) -> None:
+        self.requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+        await asyncio.sleep(self.delay_s)
+
+    async def ListNodes(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        nodes = [Node(f"n{i}", (Gpu(f"n{i}/0", "CPU"),), (f"g{i}",)) for i in range(3)]
+        page = int(request.page_token or 0)
+        following = str(page + 1) if page + 1 < len(nodes) else ""
+        return control_pb2.ListNodesResponse(
+            nodes=[node_to_proto(nodes[page])], next_page_token=following
+        )
+
+    async def ListGroups(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        statuses = [
+            GroupStatus(GROUPS[0], GroupState.SERVING, None, Heartbeat(7, 2, Phase.PREFILL, 1, 99)),
+            GroupStatus(GROUPS[1], GroupState.LOST),
+        ]
+        return control_pb2.ListGroupsResponse(groups=[group_status_to_proto(s) for s in statuses])
+
+    async def GetPlan(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return plan_to_proto(self.plan)
+
+    async def ListPlans(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return control_pb2.ListPlansResponse(plans=[plan_to_proto(self.plan)])
+
+    async def ComputePlan(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return plan_to_proto(self.plan)
+
+    async def ApplyPlan(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        plan_from_proto(request.plan)
+        request.plan.epoch = 8
+        return request.plan
+
+    async def FlipGroup(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return flip_to_proto(self.flip)
+
+    async def ListFlips(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return control_pb2.ListFlipsResponse(flips=[flip_to_proto(self.flip)])
+
+    async def DrainGroup(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return group_status_to_proto(GroupStatus(GROUPS[1], GroupState.DRAINED))
+
+    async def UndrainGroup(self, request: Any, context: Any) -> Any:
+        del context
+        await self._note(request)
+        return group_status_to_proto(GroupStatus(GROUPS[1], GroupState.SERVING))
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> FreePorts:
+    return FreePorts()
+
+
+@contextlib.asynccontextmanager
+async def _served(address: str, register: Any) -> AsyncIterator[str]:
+    server = await serve_rpc(address, register)
+    try:
+        yield address
+    finally:
+        await server.stop(None)
+
+
+@pytest.fixture
+def router() -> FakeRouter:
+    return FakeRouter()
+
+
+@pytest.fixture
+async def router_address(router: FakeRouter, free_ports: FreePorts) -> AsyncIterator[str]:
+    def register(server: Any) -> None:
+        router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
+
+    async with _served(f"127.0.0.1:{free_ports.take()}", register) as address:
+        yield address
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+async def control_address(control: FakeControl, free_ports: FreePorts) -> AsyncIterator[str]:
+    def register(server: Any) -> None:
+        control_pb2_grpc.add_ControlServiceServicer_to_server(control, server)
+
+    async with _served(f"127.0.0.1:{free_ports.take()}", register) as address:
+        yield address
+
+
+@pytest.fixture
+def nobody(free_ports: FreePorts) -> str:
+    """An address at which nothing listens."""
+    return f"127.0.0.1:{free_ports.take()}"
