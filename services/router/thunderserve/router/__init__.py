@@ -1,0 +1,1 @@
+"""The router: what clients talk to; it picks a pair of groups for every request."""

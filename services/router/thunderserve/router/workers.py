@@ -1,0 +1,63 @@
+"""Clients of the workers in the plan: one channel per process, closed when it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from thunderserve.runtime.channel import open_channel
+from thunderserve.runtime.worker_legs import WorkerLegs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import grpc
+
+    from thunderserve.core.fleet import Worker
+
+__all__ = ["WorkerClients"]
+
+_Process = tuple[str, str]
+
+
+class WorkerClients:
+    """Channels by address and process: a restarted worker gets a new one at once.
+
+    Args:
+        drain_s: How long requests may go on with a worker that left the plan.
+    """
+
+    def __init__(self, drain_s: float) -> None:
+        self._drain_s = drain_s
+        self._open: dict[_Process, tuple[grpc.aio.Channel, WorkerLegs]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def legs_of(self, worker: Worker) -> WorkerLegs:
+        """The client of a worker; it connects at the first call."""
+        process = _process(worker)
+        if process not in self._open:
+            channel = open_channel(worker.address)
+            self._open[process] = (channel, WorkerLegs(channel))
+        return self._open[process][1]
+
+    def retain(self, workers: Iterable[Worker]) -> None:
+        """Close the channels of all others, once their requests have ended."""
+        gone = self._open.keys() - {_process(worker) for worker in workers}
+        for process in gone:
+            channel, _ = self._open.pop(process)
+            task = asyncio.create_task(channel.close(self._drain_s))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close every channel now; requests still running end with an error."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        for channel, _ in self._open.values():
+            await channel.close(None)
+        self._open.clear()
+
+
+def _process(worker: Worker) -> _Process:
+    return worker.address, worker.instance_id

@@ -1,0 +1,205 @@
+"""Finished requests, for the control plane's view of the workload: shared through Redis, or local.
+
+Losing records is acceptable, slowing or failing a request is not: `record` never waits, and a
+Redis that is away costs one warning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, Self
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from redis.typing import EncodableT, FieldT
+
+    from thunderserve.core.request import GenerationReport
+
+__all__ = [
+    "FinishedRequest",
+    "MemoryWindow",
+    "Outcome",
+    "RedisWindow",
+    "WorkloadWindow",
+    "stream_key",
+]
+
+_log = logging.getLogger(__name__)
+
+WINDOW_REQUESTS = 10_000
+BATCH_INTERVAL_S = 0.1
+RETRY_INTERVAL_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """One line of the window."""
+
+    arrived_unix_s: float
+    prompt_tokens: int
+    output_tokens: int
+    ttft_s: float
+    tpot_s: float
+    outcome: str
+
+    @classmethod
+    def of(cls, report: GenerationReport, arrived_unix_s: float, outcome: Outcome) -> Self:
+        """The line for a request with this report."""
+        return cls(
+            arrived_unix_s=arrived_unix_s,
+            prompt_tokens=report.usage.prompt_tokens,
+            output_tokens=report.usage.completion_tokens,
+            ttft_s=report.ttft_s,
+            tpot_s=report.tpot_s,
+            outcome=outcome.value,
+        )
+
+
+class WorkloadWindow(Protocol):
+    """The newest finished requests; an asynchronous context manager."""
+
+    def record(self, request: FinishedRequest) -> None:
+        """Note a finished request; never waits and never fails."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class MemoryWindow:
+    """The window of a router without Redis."""
+
+    def __init__(self) -> None:
+        self._requests: deque[FinishedRequest] = deque(maxlen=WINDOW_REQUESTS)
+
+    def record(self, request: FinishedRequest) -> None:
+        """Note a finished request; the oldest makes room."""
+        self._requests.append(request)
+
+    def requests(self) -> tuple[FinishedRequest, ...]:
+        """The window, oldest first."""
+        return tuple(self._requests)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+
+def stream_key(fleet: str) -> str:
+    """The Redis stream of a fleet's finished requests."""
+    return f"thunderserve:{fleet}:requests"
+
+
+class RedisWindow:
+    """Writes to a Redis stream, in batches, beside the requests.
+
+    Args:
+        url: For example `redis://localhost:6379/0`; it is never logged, it may hold a password.
+        fleet: Names the stream.
+    """
+
+    def __init__(self, url: str, fleet: str) -> None:
+        self._redis = Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=1.0)
+        self._key = stream_key(fleet)
+        self._waiting: deque[FinishedRequest] = deque(maxlen=WINDOW_REQUESTS)
+        self._wake = asyncio.Event()
+        self._away = False
+        self._task: asyncio.Task[None] | None = None
+
+    def record(self, request: FinishedRequest) -> None:
+        """Note a finished request; while Redis is away the oldest makes room."""
+        self._waiting.append(request)
+        self._wake.set()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._write_for_ever(), name="workload-window")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._try_write(), FLUSH_TIMEOUT_S)
+        await self._redis.aclose()
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            written = await self._try_write()
+            await asyncio.sleep(BATCH_INTERVAL_S if written else RETRY_INTERVAL_S)
+            if not written:
+                self._wake.set()
+
+    async def _try_write(self) -> bool:
+        """Write all that waits; False, and everything kept, when Redis is away."""
+        batch = tuple(self._waiting)
+        if not batch:
+            return True
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for request in batch:
+                    pipeline.xadd(self._key, _fields(request), maxlen=WINDOW_REQUESTS)
+                await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._note_away(error)
+            return False
+        self._note_back()
+        self._forget(batch)
+        return True
+
+    def _forget(self, batch: tuple[FinishedRequest, ...]) -> None:
+        """Drop what was written; newer ones may have pushed some of it out meanwhile."""
+        written = {id(request) for request in batch}
+        while self._waiting and id(self._waiting[0]) in written:
+            self._waiting.popleft()
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._away:
+            _log.warning("finished requests stay in memory: %s", type(error).__name__)
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            _log.info("Redis is back; finished requests are written again")
+        self._away = False
+
+
+def _fields(request: FinishedRequest) -> dict[FieldT, EncodableT]:
+    return dict(asdict(request).items())

@@ -1,0 +1,124 @@
+"""A router in this process, in front of fake workers; its HTTP server is real."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pytest
+from fake_workers import FakeFleet
+
+from thunderserve.core.plan import Phase
+from thunderserve.demo_model import model_path
+from thunderserve.router.admission import Admission
+from thunderserve.router.bootstrap import new_room
+from thunderserve.router.dispatch import Dispatcher
+from thunderserve.router.frontend import Frontend
+from thunderserve.router.http import build_app
+from thunderserve.router.http_server import serve_http
+from thunderserve.router.routing import RouteTable
+from thunderserve.router.suspicion import Suspicion
+from thunderserve.router.tokenizer import ModelTokenizer, load_tokenizer
+from thunderserve.router.workers import WorkerClients
+from thunderserve.router.workload_window import MemoryWindow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from fake_workers import Behaviour
+
+    from thunderserve.core.plan import Plan
+
+MODEL = "demo"
+MAX_BODY_BYTES = 100_000
+
+
+class RouterUnderTest:
+    """Its parts, and shorthands for what tests do to it."""
+
+    def __init__(self, tokenizer: ModelTokenizer, fleet: FakeFleet) -> None:
+        self.fleet = fleet
+        self.table = RouteTable()
+        self.clients = WorkerClients(drain_s=1.0)
+        self.window = MemoryWindow()
+        self.admission = Admission(max_in_flight=8)
+        self.tokenizer = tokenizer
+        self.dispatcher = Dispatcher(
+            table=self.table,
+            suspicion=Suspicion(5.0),
+            legs_of=self.clients.legs_of,
+            new_room=new_room,
+            clock=time.monotonic,
+            max_retries=3,
+        )
+        self.frontend = Frontend(
+            model_name=MODEL,
+            tokenizer=tokenizer,
+            admission=self.admission,
+            table=self.table,
+            dispatcher=self.dispatcher,
+            window=self.window,
+            clock=time.monotonic,
+            unix_clock=time.time,
+            request_timeout_s=20.0,
+        )
+        self.url = ""
+
+    def follow(self, plan: Plan) -> None:
+        """As the plan watch would."""
+        self.table.update(plan, self.fleet.live)
+        self.clients.retain(self.fleet.live)
+
+    async def serve_pairs(
+        self,
+        *,
+        prefill: dict[str, Behaviour | None],
+        decode: dict[str, Behaviour | None],
+    ) -> None:
+        """Start workers and route evenly over all their pairs."""
+        for group_id, behaviour in prefill.items():
+            await self.fleet.add(group_id, Phase.PREFILL, behaviour)
+        for group_id, behaviour in decode.items():
+            await self.fleet.add(group_id, Phase.DECODE, behaviour)
+        share = 1 / (len(prefill) * len(decode))
+        self.follow(self.fleet.plan(*((p, d, share) for p in prefill for d in decode)))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> ModelTokenizer:
+    return load_tokenizer(model_path())
+
+
+@pytest.fixture
+async def router(tokenizer: ModelTokenizer) -> AsyncIterator[RouterUnderTest]:
+    """A router without a plan."""
+    with TemporaryDirectory(prefix="ts-") as folder:
+        fleet = FakeFleet(Path(folder))
+        under_test = RouterUnderTest(tokenizer, fleet)
+        yield under_test
+        await under_test.clients.close()
+        await fleet.close()
+
+
+@pytest.fixture
+async def http_router(router: RouterUnderTest) -> AsyncIterator[RouterUnderTest]:
+    """The same, with its HTTP server on loopback."""
+    app = build_app(router.frontend, max_body_bytes=MAX_BODY_BYTES, unix_clock=time.time)
+    async with serve_http(app, "127.0.0.1:0", drain_s=1.0) as address:
+        router.url = f"http://{address}"
+        yield router
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], object]:
+    """Waits for a condition; a test that waits too long fails."""
+
+    async def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110 - any condition of any object
+                await asyncio.sleep(0.005)
+
+    return wait_until
