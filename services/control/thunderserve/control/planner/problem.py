@@ -24,6 +24,7 @@ class EngineLimits:
         phases: That a group may be given.
         max_tp: GPUs of one stage.
         max_pp: Stages of one group.
+        max_nodes: Nodes that one group spans; a worker, which serves one group, is on one.
         flip_max_pp: Stages of a group whose phase can change without loading weights.
         unequal_tp: KV cache can move between groups of different tp.
         unequal_pp: KV cache can move between groups of different pp.
@@ -33,6 +34,7 @@ class EngineLimits:
     phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE)
     max_tp: int = 8
     max_pp: int = 8
+    max_nodes: int = 1
     flip_max_pp: int = 1
     unequal_tp: bool = True
     unequal_pp: bool = True
@@ -41,7 +43,7 @@ class EngineLimits:
     def __post_init__(self) -> None:
         if not self.phases:
             raise InvalidArgumentError("an engine without phases", param="phases")
-        for name in ("max_tp", "max_pp", "flip_max_pp", "max_running_requests"):
+        for name in ("max_tp", "max_pp", "max_nodes", "flip_max_pp", "max_running_requests"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(
                     f"engine: {name} is {getattr(self, name)}; it must be at least 1", param=name

@@ -1,0 +1,93 @@
+"""Partitions of a cluster's GPUs into groups with phases; symmetric ones are one state.
+
+GPUs of one type on one node are interchangeable: they are a bin, and a part says how many it takes
+of each bin. Nodes that hold the same GPUs behind the same ports are interchangeable too, so a
+partition is put into a canonical order of nodes and parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thunderserve.core.plan import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from thunderserve.core.hardware import Cluster
+
+__all__ = ["Bin", "Bins", "Counts", "Part", "Partition"]
+
+Counts = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """A group: its phase, and how many GPUs it takes of each bin."""
+
+    phase: Phase
+    counts: Counts
+
+    @property
+    def size(self) -> int:
+        """GPUs of the group."""
+        return sum(self.counts)
+
+
+Partition = tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The GPUs of one type on one node."""
+
+    node: str
+    type: str
+    size: int
+
+
+class Bins:
+    """The bins of a cluster, and which of its nodes are alike."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        sizes = Counter((gpu.node, gpu.type) for gpu in cluster.gpus)
+        self.all = tuple(Bin(node, kind, size) for (node, kind), size in sorted(sizes.items()))
+        self._columns: dict[str, list[int]] = defaultdict(list)
+        for index, each in enumerate(self.all):
+            self._columns[each.node].append(index)
+        linked = {end for first, second, _ in cluster.links for end in (first, second)}
+        alike: dict[Hashable, list[str]] = defaultdict(list)
+        for node in cluster.nodes:
+            held = tuple((self.all[i].type, self.all[i].size) for i in self._columns[node.id])
+            own = node.id if node.id in linked else ""
+            alike[held, node.local, node.network, own].append(node.id)
+        self._alike = [sorted(nodes) for nodes in alike.values() if len(nodes) > 1]
+
+    @property
+    def sizes(self) -> Counts:
+        """GPUs of every bin."""
+        return tuple(each.size for each in self.all)
+
+    def on_node(self, node: str) -> list[int]:
+        """Indices of the node's bins."""
+        return self._columns[node]
+
+    def canonical(self, parts: Sequence[Part]) -> Partition:
+        """The same partition, alike nodes and parts in a fixed order, empty parts left out."""
+        kept = [part for part in parts if part.size]
+        order = list(range(len(self.all)))
+        for nodes in self._alike:
+            ranked = sorted(nodes, key=lambda node: self._use(node, kept), reverse=True)
+            for target, source in zip(nodes, ranked, strict=True):
+                for there, here in zip(self._columns[target], self._columns[source], strict=True):
+                    order[there] = here
+        moved = (Part(p.phase, tuple(p.counts[index] for index in order)) for p in kept)
+        return tuple(sorted(moved))
+
+    def _use(self, node: str, parts: Sequence[Part]) -> list[tuple[Counts, str, int]]:
+        """What takes from the node, without the names of other nodes."""
+        columns = self._columns[node]
+        taken = ((tuple(p.counts[i] for i in columns), p.phase.value, p.size) for p in parts)
+        return sorted(use for use in taken if any(use[0]))

@@ -1,0 +1,170 @@
+"""The planner's entry: a problem in, a plan out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.draws import Draws
+from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
+from thunderserve.control.planner.moves import neighbour
+from thunderserve.control.planner.parallelism import Parallelism
+from thunderserve.control.planner.partition import Bins, Partition
+from thunderserve.control.planner.predict import predict
+from thunderserve.control.planner.reschedule import routes_of
+from thunderserve.control.planner.starts import starting_partitions
+from thunderserve.control.planner.tabu import tabu_search
+from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.plan import Gpu, Group, Phase, Plan, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thunderserve.control.planner.design import Design
+    from thunderserve.control.planner.problem import Problem
+
+__all__ = ["SearchSettings", "solve"]
+
+_PHASE_ORDER = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How hard to search.
+
+    Attributes:
+        neighbours: Moves that are tried from every state.
+        tenure: States that stay forbidden.
+        patience: Iterations without a better state before it ends.
+    """
+
+    neighbours: int = 24
+    tenure: int = 50
+    patience: int = 40
+
+
+def solve(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    time_budget_s: float = 10.0,
+    clock: Callable[[], float],
+    settings: SearchSettings | None = None,
+) -> Plan:
+    """Groups, phases, parallelism and routes for the problem.
+
+    The same problem and seed give the same plan, as long as the search ends before its time budget.
+
+    Args:
+        problem: What to plan for.
+        seed: Of the moves.
+        time_budget_s: When to stop searching at the latest.
+        clock: Monotonic seconds.
+        settings: How hard to search.
+
+    Raises:
+        InvalidArgumentError: No group of the cluster's GPUs holds the model.
+    """
+    settings = settings or SearchSettings()
+    began_s = clock()
+    search = _Search(problem, Draws(seed))
+    start = search.start()
+    best = tabu_search(
+        start,
+        lambda state: search.neighbours(state, settings.neighbours),
+        search.score,
+        tenure=settings.tenure,
+        patience=settings.patience,
+        out_of_time=lambda: clock() - began_s >= time_budget_s,
+    )
+    plan = _plan(search.evaluator, search.assess(best), seed)
+    return replace(plan, search_seconds=clock() - began_s)
+
+
+class _Search:
+    """States and what they are worth."""
+
+    def __init__(self, problem: Problem, draws: Draws) -> None:
+        self.evaluator = Evaluator(problem)
+        self._problem = problem
+        self._draws = draws
+        self._bins = Bins(problem.cluster)
+        self._parallelism = Parallelism(self.evaluator, self._bins)
+        self._scores: dict[Partition, float] = {}
+
+    def start(self) -> Partition:
+        phases = self._problem.engine.phases
+        starts = starting_partitions(self._problem.cluster, self._bins, phases, self._holds)
+        best = max(starts, key=self.score)
+        if not any(self._holds(part.counts) for part in best):
+            self._refuse()
+        return best
+
+    def _holds(self, counts: tuple[int, ...]) -> bool:
+        design = self._parallelism.choose(counts, self._problem.engine.phases[0])
+        if design is None:
+            return False
+        return self.evaluator.figures(design, self._problem.engine.phases[0]).capacity_rps > 0
+
+    def _refuse(self) -> None:
+        model, cluster = self._problem.model, self._problem.cluster
+        memory = sum(cluster.type_of(gpu).memory_bytes for gpu in cluster.gpus)
+        raise InvalidArgumentError(
+            f"no group of this cluster's GPUs holds {model.name}: its weights take "
+            f"{model.weight_bytes / 1e9:.1f} GB, the {len(cluster.gpus)} GPUs have "
+            f"{memory / 1e9:.1f} GB together; add GPUs or choose a smaller model",
+            param="cluster",
+        )
+
+    def neighbours(self, state: Partition, number: int) -> list[Partition]:
+        phases = self._problem.engine.phases
+        made = (neighbour(state, self._draws, phases) for _ in range(number))
+        return list(dict.fromkeys(self._bins.canonical(parts) for parts in made))
+
+    def score(self, state: Partition) -> float:
+        if state not in self._scores:
+            self._scores[state] = self.assess(state).score
+        return self._scores[state]
+
+    def assess(self, state: Partition) -> Assessment:
+        """Parts that cannot hold the model stay idle."""
+        chosen = [(part.phase, self._parallelism.choose(part.counts, part.phase)) for part in state]
+        held = [(phase, design) for phase, design in chosen if design is not None]
+        held.sort(key=lambda each: _PHASE_ORDER.index(each[0]))
+        seats = [Seat(f"g{i}", phase, design) for i, (phase, design) in enumerate(held)]
+        return self.evaluator.assess(seats)
+
+
+def _plan(evaluator: Evaluator, best: Assessment, seed: int) -> Plan:
+    """The plan of an assessment; groups that nothing flows through are left out."""
+    used = [seat for seat in best.seats if best.load_rps(seat.id) > 0]
+    routes = routes_of(best)
+    return Plan(
+        epoch=0,
+        strategy="thunderserve",
+        seed=seed,
+        model=evaluator.problem.model.name,
+        groups=_groups(evaluator.problem, used),
+        routes=routes,
+        predicted=predict(evaluator, replace(best, seats=tuple(used))),
+        search_evaluations=evaluator.flows_solved,
+    )
+
+
+def _groups(problem: Problem, seats: list[Seat]) -> tuple[Group, ...]:
+    """Groups with GPU ids: those of a node and type in order."""
+    free: dict[tuple[str, str], list[Gpu]] = defaultdict(list)
+    for gpu in reversed(problem.cluster.gpus):
+        free[gpu.node, gpu.type].append(gpu)
+
+    def stages(design: Design) -> tuple[Stage, ...]:
+        return tuple(
+            Stage(stage.layers, tuple(free[stage.node, kind].pop() for kind in stage.types))
+            for stage in design.stages
+        )
+
+    return tuple(
+        Group(seat.id, seat.phase, seat.design.tp, seat.design.pp, stages(seat.design))
+        for seat in seats
+    )

@@ -1,0 +1,47 @@
+"""Tabu search: go to the best neighbour, even downhill, but never where one was lately."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+__all__ = ["tabu_search"]
+
+_State = TypeVar("_State", bound=Hashable)
+
+
+def tabu_search(
+    start: _State,
+    neighbours: Callable[[_State], Sequence[_State]],
+    score: Callable[[_State], float],
+    *,
+    tenure: int,
+    patience: int,
+    out_of_time: Callable[[], bool],
+) -> _State:
+    """The best state that was found.
+
+    Args:
+        start: Where to begin.
+        neighbours: A sample of the states that one move makes.
+        score: What to maximise; remembered by the caller, as states come back.
+        tenure: How many of the last states are forbidden, unless they beat the best.
+        patience: Iterations without a better state after which the search ends.
+        out_of_time: Ends it early.
+
+    Source: ThunderServe (MLSys 2025), upper level; Glover, "Tabu Search" (1989).
+    """
+    best = current = start
+    tabu = deque([start], maxlen=tenure)
+    stale = 0
+    while stale < patience and not out_of_time():
+        stale += 1
+        allowed = [s for s in neighbours(current) if s not in tabu or score(s) > score(best)]
+        if not allowed:
+            continue
+        current = max(allowed, key=score)
+        tabu.append(current)
+        if score(current) > score(best):
+            best, stale = current, 0
+    return best
