@@ -1,0 +1,50 @@
+# Every target sets itself up; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup services protos demo up test lint compose-test pins clean
+
+PROTOS := $(shell find protos -name '*.proto')
+PROJECT := pyproject.toml protos/generate.py deploy/setup/python.sh $(wildcard requirements/*.txt)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: services .venv/.installed .venv/.stubs ## Make .venv, install etcd and Redis when missing
+
+services:
+	@deploy/setup/services.sh
+
+.venv/.installed: $(PROJECT)
+	@deploy/setup/python.sh
+	@touch $@
+
+.venv/.stubs: .venv/.installed $(PROTOS)
+	@.venv/bin/python protos/generate.py
+	@touch $@
+
+protos: .venv/.stubs ## Generate the stubs again after an edit of a .proto
+
+demo: setup ## Start a fleet, serve, flip a role while serving, stop
+	@.venv/bin/thunderserve demo
+
+up: setup ## Keep the demo's fleet running until Ctrl-C
+	@.venv/bin/thunderserve up
+
+test: setup ## All tests but those that need Docker or a GPU
+	@.venv/bin/pytest
+
+lint: setup ## Style, types, import contracts, proto rules
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/pytest -q tests/repo
+
+compose-test: setup ## Build the image, serve a completion from containers, remove all of it
+	@deploy/compose/docker.sh .venv/bin/pytest -m docker -s tests/compose
+
+pins: setup ## Write the versions installed now to requirements/constraints.txt
+	@deploy/setup/pins.sh
+
+clean: ## Remove what the targets made
+	rm -rf .venv .run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find protos -name '*_pb2*.py*' -delete
