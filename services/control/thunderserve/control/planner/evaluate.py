@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.design import Design, replica_of, transfer_shares
 from thunderserve.control.planner.figures import (
+    BREAKPOINTS,
     DecodeFigures,
     PrefillFigures,
     Transfer,
@@ -143,7 +144,7 @@ class Evaluator:
         """The most requests per second of which a group could meet its half of the bounds."""
         station = self.station(Seat("", phase, design))
         idle = self._attained(design, phase, 0.0)
-        loads = [share * station.capacity_rps for share in (0.3, 0.5, 0.7, 0.85, 1.0)]
+        loads = [share * station.capacity_rps for share in BREAKPOINTS]
         losses = [
             max([0.0, *(slope * load - offset for slope, offset in station.losses)])
             for load in loads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -172,33 +172,34 @@ def decode_ratio(
         workload: The lengths.
         latency_s: To the first token for every prompt length; needed for an end-to-end bound.
     """
-    prompts = workload.prompt.values
-    # Both bounds are harder to meet the longer the prompt, so those who meet them are a prefix.
-    total = 0
-    for output in workload.output.values:
-        late = _lateness(step_s, transfer, slo, output, latency_s)
-        total += bisect_left(range(len(prompts)), True, key=lambda i: late(i, prompts[i]))  # noqa: FBT003 - used at once; searched for the first late prompt
-    return total / (len(prompts) * len(workload.output.values))
+    prompts, outputs = workload.prompt.values, workload.output.values
+    met = sum(_met(output, prompts, step_s, transfer, slo, latency_s) for output in outputs)
+    return met / (len(prompts) * len(outputs))
 
 
-def _lateness(
+def _met(  # noqa: PLR0917 - the terms of one formula
+    output: float,
+    prompts: tuple[float, ...],
     step_s: float,
     transfer: Transfer,
     slo: Slo,
-    output: float,
     latency_s: tuple[float, ...] | None,
-) -> Callable[[int, float], bool]:
-    steps = output - 1
+) -> int:
+    """How many of the prompts meet the bounds with that answer.
 
-    def late(index: int, prompt: float) -> bool:
-        if steps <= 0:
-            return False
-        decode_s = transfer.seconds(prompt) + steps * step_s
+    Both bounds are harder to meet the longer the prompt, so those that meet them come first.
+    """
+    steps = output - 1
+    if steps <= 0:
+        return len(prompts)
+
+    def late(index: int) -> bool:
+        decode_s = transfer.seconds(prompts[index]) + steps * step_s
         first_s = latency_s[index] if latency_s else 0.0
         beyond_end = slo.e2e_s is not None and first_s + decode_s > slo.e2e_s
         return decode_s > slo.tpot_s * steps or beyond_end
 
-    return late
+    return bisect_right(range(len(prompts)), 0, key=late)
 
 
 def loss_lines(
