@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thunderserve.cli.layout import FleetOptions
 
-__all__ = ["describe", "stop_on_signals", "up"]
+__all__ = ["describe", "stop_on_signals", "unless_stopped", "up"]
 
 _WELCOME = """
 The fleet serves {model}. Stop it with Ctrl-C; its logs are in {run}.
@@ -50,10 +50,10 @@ async def up(options: FleetOptions, run: Path | None, output: OutputFormat) -> N
     stopping = stop_on_signals()
     async with LocalFleet(options, run) as fleet:
         say(f"starting; logs are in {fleet.run}")
-        if not await _unless_stopped(stopping, _start(fleet)):
+        if not await unless_stopped(stopping, _start(fleet)):
             return
         _announce(fleet, output)
-        await _unless_stopped(stopping, _watch(fleet))
+        await unless_stopped(stopping, _watch(fleet))
         say("stopping")
 
 
@@ -126,7 +126,7 @@ async def _watch(fleet: LocalFleet) -> None:
         say("the fleet goes on without it")
 
 
-async def _unless_stopped(stopping: asyncio.Event, work: Any) -> bool:
+async def unless_stopped(stopping: asyncio.Event, work: Any) -> bool:
     """Do `work` to its end and return True, or give it up when `stopping` is set."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stopping.wait())

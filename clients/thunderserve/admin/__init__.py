@@ -1,0 +1,1 @@
+"""`thunderctl`: look at a running fleet and change it."""

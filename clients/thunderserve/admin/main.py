@@ -1,0 +1,59 @@
+"""The program `thunderctl`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thunderserve.admin import changes, get, plans
+from thunderserve.admin.session import DEFAULT_CONTROL, Session, hoist_globals
+from thunderserve.console.ending import run_app
+from thunderserve.console.output import OutputFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_HELP = """Look at a running fleet and change it.
+
+The options below may stand anywhere. Data goes to stdout, messages to stderr. Exit status: 0 ok,
+1 error, 2 usage, 3 not found, 4 conflict, 5 denied, 6 unavailable, 124 timeout.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    return run_app(
+        _application(), "thunderctl", hoist_globals(sys.argv[1:] if argv is None else argv)
+    )
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, help=_HELP, pretty_exceptions_enable=False)
+    app.callback()(_begin)
+    app.add_typer(get.application(), name="get")
+    app.add_typer(plans.application(), name="plan")
+    app.command("flip")(changes.flip)
+    app.command("drain")(changes.drain)
+    app.command("undrain")(changes.undrain)
+    return app
+
+
+def _begin(
+    context: typer.Context,
+    control: Annotated[
+        str,
+        typer.Option(envvar="THUNDERSERVE_CONTROL", help="host:port of the control plane."),
+    ] = DEFAULT_CONTROL,
+    output: Annotated[
+        OutputFormat, typer.Option("--output", "-o", help="How data is written.")
+    ] = OutputFormat.TABLE,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Seconds to wait for an answer; 30, longer for changes."),
+    ] = None,
+) -> None:
+    context.obj = Session(control=control, output=output, timeout_s=timeout)

@@ -1,0 +1,107 @@
+"""`thunderctl plan`: search for a plan, apply one, look back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path  # noqa: TC003 - typer reads the signature at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thunderserve.console.output import say
+from thunderserve.console.views import plan_table, plans_table
+from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.plan_file import plan_from_dict, plan_to_dict
+
+if TYPE_CHECKING:
+    from thunderserve.core.plan import Plan
+
+__all__ = ["application", "read_plan"]
+
+# A plan with other phases is applied flip by flip.
+APPLY_TIMEOUT_S = 300.0
+COMPUTE_TIMEOUT_S = 120.0
+
+
+def application() -> typer.Typer:
+    """The subcommands of `plan`."""
+    app = typer.Typer(no_args_is_help=True, help="Search for a plan, apply one, look back.")
+    for command in (compute, apply, history):
+        app.command()(command)
+    return app
+
+
+def compute(
+    context: typer.Context,
+    *,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Requests per second to plan for.")] = 1.0,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Mean prompt length.")] = 512,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Mean answer length.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
+    keep_phases: Annotated[bool, typer.Option("--keep-phases", help="Plan routes alone.")] = False,
+) -> None:
+    """Search for a plan over the live groups; publishes nothing.
+
+    `-o json` writes the file that `plan apply` reads.
+    """
+    found = context.obj.ask(
+        lambda control: control.compute_plan(
+            rate_rps=rate,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            seed=seed,
+            keep_phases=keep_phases,
+        ),
+        usual_timeout_s=COMPUTE_TIMEOUT_S,
+    )
+    context.obj.show(plan_to_dict(found), plan_table(found))
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A plan file; - reads stdin.", allow_dash=True)],
+    *,
+    expected_epoch: Annotated[
+        int, typer.Option(min=0, help="Apply only over this epoch; 0 applies over any.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and publish nothing.")
+    ] = False,
+) -> None:
+    """Publish a plan file's routes and phases; phase changes are executed as flips."""
+    plan = read_plan(file)
+    applied = context.obj.ask(
+        lambda control: control.apply_plan(
+            plan,
+            expected_epoch=expected_epoch,
+            validate_only=dry_run,
+            request_id=str(uuid.uuid4()),
+        ),
+        usual_timeout_s=APPLY_TIMEOUT_S,
+    )
+    say(f"{file} can be applied" if dry_run else f"published as epoch {applied.epoch}")
+    context.obj.show(plan_to_dict(applied), plan_table(applied))
+
+
+def history(context: typer.Context) -> None:
+    """Show published plans, newest first."""
+    found = context.obj.ask(lambda control: control.plans())
+    context.obj.show([plan_to_dict(plan) for plan in found], plans_table(found))
+
+
+def read_plan(file: Path) -> Plan:
+    """The plan in a file; `-` is stdin.
+
+    Raises:
+        InvalidArgumentError: It cannot be read, is not JSON or not a plan.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidArgumentError(f"{file} is not JSON: {error}") from error
+    return plan_from_dict(values)
