@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from thunderserve.core.plan import Phase
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BREAKPOINTS",
     "DecodeFigures",
+    "GroupFigures",
     "PrefillFigures",
     "Transfer",
     "decode_figures",
@@ -101,6 +104,37 @@ class DecodeFigures:
             if load_rps <= high:
                 return fast + (slow - fast) * (load_rps - low) / (high - low)
         return self.curve[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """What a group can do in its phase; colocated groups do both."""
+
+    phase: Phase
+    prefill: PrefillFigures
+    decode: DecodeFigures
+
+    @property
+    def capacity_rps(self) -> float:
+        """Requests per second, at most; 0 when the model does not fit."""
+        if not self.decode.curve:
+            return 0.0
+        if self.phase is Phase.PREFILL:
+            return self.prefill.capacity_rps
+        if self.phase is Phase.DECODE:
+            return self.decode.capacity_rps
+        return 1 / (1 / self.prefill.capacity_rps + 1 / self.decode.capacity_rps)
+
+    def ttft_ratio(self, load_rps: float, bound_s: float) -> float:
+        """Share of first tokens in time at that load."""
+        return self.prefill.ttft_ratio(load_rps, bound_s)
+
+    def step_s(self, load_rps: float) -> float:
+        """Seconds per token at that load; prefills of a colocated group come between the steps."""
+        if self.phase is Phase.COLOCATED:
+            left = max(1e-3, 1 - load_rps * self.prefill.mean_s)
+            return self.decode.step_s(load_rps / left) / left
+        return self.decode.step_s(load_rps)
 
 
 @dataclass(frozen=True, slots=True)

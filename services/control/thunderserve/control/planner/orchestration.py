@@ -46,6 +46,10 @@ class Station:
     capacity_rps: float
     losses: tuple[tuple[float, float], ...] = ()
 
+    def loss_rps(self, load_rps: float) -> float:
+        """Requests per second that miss their bounds at that load."""
+        return max([0.0, *(slope * load_rps - offset for slope, offset in self.losses)])
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:

@@ -14,9 +14,9 @@ from thunderserve.control.planner.design import Design, DesignStage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from thunderserve.control.planner.evaluate import Evaluator
     from thunderserve.control.planner.partition import Bins, Counts
-    from thunderserve.control.planner.problem import EngineLimits
+    from thunderserve.control.planner.problem import EngineLimits, Problem
+    from thunderserve.control.planner.shapes import Shapes
     from thunderserve.core.hardware import GpuType
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Phase
@@ -27,8 +27,9 @@ __all__ = ["Parallelism", "balance_layers"]
 class Parallelism:
     """Chooses a group's parallel configuration and remembers it."""
 
-    def __init__(self, evaluator: Evaluator, bins: Bins) -> None:
-        self._evaluator = evaluator
+    def __init__(self, problem: Problem, shapes: Shapes, bins: Bins) -> None:
+        self._problem = problem
+        self._shapes = shapes
         self._bins = bins
         self._chosen: dict[tuple[Counts, Phase], Design | None] = {}
 
@@ -46,11 +47,11 @@ class Parallelism:
         return self._chosen[key]
 
     def _worth(self, design: Design, phase: Phase) -> tuple[float, float]:
-        capacity = self._evaluator.figures(design, phase).capacity_rps
-        return self._evaluator.alone_rps(design, phase), capacity
+        capacity = self._shapes.figures(design, phase).capacity_rps
+        return self._shapes.alone_rps(design, phase), capacity
 
     def _designs(self, counts: Counts) -> Iterator[Design]:
-        problem = self._evaluator.problem
+        problem = self._problem
         gpus = [
             (each.node, [each.type] * count)
             for each, count in zip(self._bins.all, counts, strict=True)
@@ -72,7 +73,7 @@ class Parallelism:
 
     def _layered(self, seats: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Design]:
         """Designs on these stages: layers balanced for arithmetic, for bandwidth, for memory."""
-        problem = self._evaluator.problem
+        problem = self._problem
         types = {gpu_type.name: gpu_type for gpu_type in problem.cluster.types}
         stages = [[types[name] for name in names] for _, names in seats]
         most = [self._most_layers(gpus, at, len(stages)) for at, gpus in enumerate(stages)]
@@ -90,7 +91,7 @@ class Parallelism:
 
     def _most_layers(self, gpus: Sequence[GpuType], at: int, stages: int) -> int:
         """Layers that fit beside the embeddings, each with the KV cache of one mean request."""
-        problem = self._evaluator.problem
+        problem = self._problem
         model, workload = problem.model, problem.workload
         room = len(gpus) * min(gpu.memory_bytes for gpu in gpus)
         room *= problem.efficiency.memory_use_ratio

@@ -40,7 +40,7 @@ def predict(evaluator: Evaluator, assessment: Assessment) -> Prediction:
 def _ttft_p99_s(evaluator: Evaluator, assessment: Assessment) -> float:
     served = assessment.flow.served_rps
     groups = [
-        (evaluator.figures(seat.design, seat.phase), assessment.load_rps(seat.id))
+        (evaluator.shapes.figures(seat.design, seat.phase), assessment.load_rps(seat.id))
         for seat in assessment.seats
         if seat.phase is not Phase.DECODE
     ]
@@ -64,7 +64,7 @@ def _tpot_p99_s(evaluator: Evaluator, assessment: Assessment) -> float:
         if rps <= 0:
             continue
         decode = seats[pair.decode]
-        figures = evaluator.figures(decode.design, decode.phase)
+        figures = evaluator.shapes.figures(decode.design, decode.phase)
         step_s = figures.step_s(assessment.load_rps(decode.id))
         transfer = evaluator.transfer(seats[pair.prefill], decode)
         times += [

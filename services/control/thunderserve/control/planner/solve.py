@@ -90,7 +90,7 @@ class _Search:
         self._problem = problem
         self._draws = draws
         self._bins = Bins(problem.cluster)
-        self._parallelism = Parallelism(self.evaluator, self._bins)
+        self._parallelism = Parallelism(problem, self.evaluator.shapes, self._bins)
         self._scores: dict[Partition, float] = {}
 
     def start(self) -> Partition:
@@ -105,7 +105,9 @@ class _Search:
         design = self._parallelism.choose(counts, self._problem.engine.phases[0])
         if design is None:
             return False
-        return self.evaluator.figures(design, self._problem.engine.phases[0]).capacity_rps > 0
+        return (
+            self.evaluator.shapes.figures(design, self._problem.engine.phases[0]).capacity_rps > 0
+        )
 
     def _refuse(self) -> None:
         model, cluster = self._problem.model, self._problem.cluster
