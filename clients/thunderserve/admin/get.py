@@ -13,7 +13,7 @@ from thunderserve.console.views import (
     plan_table,
     routes_table,
 )
-from thunderserve.core.plan_file import plan_to_dict
+from thunderserve.core.plan_file import plan_to_mapping
 
 __all__ = ["application"]
 
@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """Show a plan; with `-o json` in the form that `plan apply` reads."""
     found = context.obj.ask(lambda control: control.plan(epoch))
-    context.obj.show(plan_to_dict(found), plan_table(found))
+    context.obj.show(plan_to_mapping(found), plan_table(found))
 
 
 def routes(context: typer.Context) -> None:

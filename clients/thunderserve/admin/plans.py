@@ -13,7 +13,7 @@ import typer
 from thunderserve.console.output import say
 from thunderserve.console.views import plan_table, plans_table
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan_file import plan_from_dict, plan_to_dict
+from thunderserve.core.plan_file import plan_from_mapping, plan_to_mapping
 
 if TYPE_CHECKING:
     from thunderserve.core.plan import Plan
@@ -56,7 +56,7 @@ def compute(
         ),
         usual_timeout_s=COMPUTE_TIMEOUT_S,
     )
-    context.obj.show(plan_to_dict(found), plan_table(found))
+    context.obj.show(plan_to_mapping(found), plan_table(found))
 
 
 def apply(
@@ -82,13 +82,13 @@ def apply(
         usual_timeout_s=APPLY_TIMEOUT_S,
     )
     say(f"{file} can be applied" if dry_run else f"published as epoch {applied.epoch}")
-    context.obj.show(plan_to_dict(applied), plan_table(applied))
+    context.obj.show(plan_to_mapping(applied), plan_table(applied))
 
 
 def history(context: typer.Context) -> None:
     """Show published plans, newest first."""
     found = context.obj.ask(lambda control: control.plans())
-    context.obj.show([plan_to_dict(plan) for plan in found], plans_table(found))
+    context.obj.show([plan_to_mapping(plan) for plan in found], plans_table(found))
 
 
 def read_plan(file: Path) -> Plan:
@@ -104,4 +104,4 @@ def read_plan(file: Path) -> Plan:
         raise InvalidArgumentError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise InvalidArgumentError(f"{file} is not JSON: {error}") from error
-    return plan_from_dict(values)
+    return plan_from_mapping(values)

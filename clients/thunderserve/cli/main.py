@@ -40,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _application() -> typer.Typer:
-    app = typer.Typer(no_args_is_help=True, help=_HELP, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        no_args_is_help=True,
+        help=_HELP,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     app.command("up")(_up)
     app.command("demo")(_demo)
     for name, summary in _SERVICES.items():

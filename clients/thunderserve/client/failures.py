@@ -27,6 +27,5 @@ def failure_of(error: grpc.RpcError, peer: str, timeout_s: float) -> ThunderServ
 
 
 def _reason(error: grpc.RpcError) -> str:
-    """The last, most telling part of gRPC's description of a broken connection."""
-    details = error.details() or "no answer"
-    return details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
+    """The last, most telling part of gRPC's account of a broken connection."""
+    return (error.details() or "no answer").rpartition(": ")[2]

@@ -22,7 +22,9 @@ CHANNEL_OPTIONS = (
     *SHARED_OPTIONS,
     ("grpc.enable_retries", 0),  # retries are the router's decision
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name this is also how long one connection attempt may take: it must hold the
+    # round trips to a far host and a busy one's scheduling.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
 )

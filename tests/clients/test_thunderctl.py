@@ -1,0 +1,305 @@
+"""thunderctl, the real program, against a fake control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import yaml
+
+from thunderserve.admin.main import main
+from thunderserve.admin.session import hoist_globals
+from thunderserve.core.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    PreconditionError,
+    ThunderServeError,
+    UnauthenticatedError,
+)
+from thunderserve.core.fleet import FlipStep
+
+if TYPE_CHECKING:
+    from conftest import FakeControl  # type: ignore[import-not-found]  # pytest's own path
+
+PROGRAM = Path(sys.executable).parent / "thunderctl"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Thunderctl(Protocol):
+    """Run `thunderctl` with these arguments."""
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> Ended: ...
+
+
+@pytest.fixture
+def thunderctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Thunderctl:
+    """In this process, which is quicker; `_program` runs the real one."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def run(*arguments: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = await asyncio.to_thread(main, arguments)
+        return Ended(status, *capsys.readouterr())
+
+    return run
+
+
+async def _program(*arguments: str, **environment: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"NO_COLOR": "1"} | environment,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def test_get_groups_shows_a_table_when_nothing_else_is_asked(
+    thunderctl: Thunderctl, control_address: str
+) -> None:
+    """A table on stdout, nothing on stderr; a lost group has no heartbeat to show."""
+    ended = await thunderctl("--control", control_address, "get", "groups")
+
+    assert (ended.status, ended.err) == (0, "")
+    header, serving, lost = ended.out.splitlines()
+    assert header.split()[:3] == ["GROUP", "PHASE", "STATE"]
+    assert serving.split() == ["g0", "PREFILL", "SERVING", "1x1", "n0/0:CPU", "7", "2", "1", "99"]
+    assert lost.split() == ["g1", "DECODE", "LOST", "1x1", "n0/1:CPU", "-", "-", "-", "-"]
+
+
+async def test_get_takes_control_from_the_environment_and_options_anywhere(
+    control_address: str,
+) -> None:
+    """THUNDERSERVE_CONTROL names the control plane, and `-o` may stand last."""
+    ended = await _program("get", "groups", "-o", "json", THUNDERSERVE_CONTROL=control_address)
+
+    assert ended.status == 0
+    groups = json.loads(ended.out)
+    assert [(g["group"]["id"], g["state"]) for g in groups] == [("g0", "SERVING"), ("g1", "LOST")]
+    assert groups[0]["heartbeat"]["weight_loads"] == 1
+
+
+async def test_get_nodes_reads_every_page(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """The fake serves one node to a page."""
+    ended = await thunderctl("--control", control_address, "-o", "yaml", "get", "nodes")
+
+    assert [node["id"] for node in yaml.safe_load(ended.out)] == ["n0", "n1", "n2"]
+    assert [request.page_token for request in control.requests] == ["", "1", "2"]
+
+
+async def test_plan_file_goes_round_when_got_and_applied(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str, tmp_path: Path
+) -> None:
+    """What `get plan -o json` writes, `plan apply` reads, from a file and from stdin."""
+    got = await thunderctl("--control", control_address, "get", "plan", "-o", "json")
+    file = tmp_path / "plan.json"
+    file.write_text(got.out, encoding="utf-8")
+
+    applied = await thunderctl(
+        "--control", control_address, "plan", "apply", str(file), "--expected-epoch", "7"
+    )
+    dry = await thunderctl(
+        "--control", control_address, "plan", "apply", "-", "--dry-run", stdin=got.out
+    )
+
+    assert (applied.status, applied.err) == (0, "published as epoch 8\n")
+    assert "plan 8" in applied.out
+    assert dry.status == 0
+    real, rehearsal = control.requests[1:]
+    assert [route.weight for route in real.plan.routes] == [0.3, 0.7]
+    assert (real.expected_epoch, real.validate_only) == (7, False)
+    assert real.request_id
+    assert (rehearsal.expected_epoch, rehearsal.validate_only) == (0, True)
+
+
+async def test_plan_compute_passes_the_workload_on(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """Rate, lengths and seed are the search's input."""
+    load = ("--rate", "2.5", "--prompt-tokens", "100", "--output-tokens", "50", "--seed", "3")
+    ended = await thunderctl("--control", control_address, "plan", "compute", *load)
+
+    assert ended.status == 0
+    request = control.requests[0]
+    assert (request.request_rate_rps, request.prompt_token_count) == (2.5, 100)
+    assert (request.output_token_count, request.seed, request.keep_phases) == (50, 3, False)
+
+
+async def test_plan_history_and_routes_are_tables(
+    thunderctl: Thunderctl, control_address: str
+) -> None:
+    """The heaviest route comes first."""
+    history = await thunderctl("--control", control_address, "plan", "history")
+    routes = await thunderctl("--control", control_address, "get", "routes")
+
+    assert history.out.splitlines()[1].split()[-2:] == ["first", "plan"]
+    assert [line.split() for line in routes.out.splitlines()[1:]] == [
+        ["g0", "g2", "0.7000"],
+        ["g0", "g1", "0.3000"],
+    ]
+
+
+async def test_flip_sends_what_is_asked_and_shows_what_it_took(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """The phase is typed in lower case; the drain's limit travels with it."""
+    arguments = ("flip", "g2", "--phase", "prefill", "--drain-timeout", "1.5")
+    ended = await thunderctl("--control", control_address, *arguments)
+
+    assert ended.status == 0
+    assert "DECODE → PREFILL" in ended.out
+    assert "DONE" in ended.out
+    request = control.requests[0]
+    assert (request.group_id, request.phase) == ("g2", 1)
+    assert request.drain_timeout.ToTimedelta().total_seconds() == 1.5
+
+
+async def test_flip_fails_and_says_why_when_rolled_back(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """A flip that was undone is not a success."""
+    control.flip = replace(control.flip, step=FlipStep.ROLLED_BACK, failure="engine busy")
+    ended = await thunderctl("--control", control_address, "flip", "g2", "--phase", "prefill")
+
+    assert ended.status == 1
+    assert "the flip of g2 was rolled back: engine busy" in ended.err
+
+
+async def test_drain_and_undrain_name_the_group(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """Each answers with the group's state."""
+    drained = await thunderctl("--control", control_address, "drain", "g1")
+    back = await thunderctl("--control", control_address, "undrain", "g1")
+
+    assert "DRAINED" in drained.out
+    assert "SERVING" in back.out
+    assert [request.group_id for request in control.requests] == ["g1", "g1"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (ThunderServeError("it broke"), 1),
+        (InvalidArgumentError("rate is 0"), 2),
+        (NotFoundError("no group g9"), 3),
+        (ConflictError("epoch 3 is stale"), 4),
+        (PreconditionError("g0 is the last prefill group"), 4),
+        (UnauthenticatedError("no certificate"), 5),
+        (PermissionDeniedError("not allowed"), 5),
+        (OverloadedError("too many calls"), 6),
+    ],
+)
+async def test_exit_status_tells_the_kind_of_error(
+    thunderctl: Thunderctl,
+    control: FakeControl,
+    control_address: str,
+    failure: ThunderServeError,
+    status: int,
+) -> None:
+    """One line on stderr with the server's words, nothing on stdout, a status by kind."""
+    control.failure = failure
+    ended = await thunderctl("--control", control_address, "flip", "g0", "--phase", "decode")
+
+    assert ended == Ended(status, "", f"thunderctl: {failure}\n")
+
+
+async def test_unreachable_control_is_one_line_that_names_it(nobody: str) -> None:
+    """Exit status 6 and the address."""
+    ended = await _program("--control", nobody, "get", "nodes")
+
+    assert ended.status == 6
+    assert ended.err == (
+        f"thunderctl: cannot reach the control plane at {nobody}: Connection refused\n"
+    )
+
+
+async def test_timeout_is_124(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """`--timeout` bounds the wait."""
+    control.delay_s = 30
+    ended = await thunderctl("get", "nodes", "--timeout", "0.2", "--control", control_address)
+
+    assert ended.status == 124
+    assert "within 0.2 s" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("get", "gpus"), "gpus"),
+        (("flip", "g0", "--phase", "sideways"), "sideways"),
+        (("get", "nodes", "-o", "xml"), "xml"),
+        (("get", "nodes", "--timeout", "-1"), "timeout"),
+    ],
+)
+async def test_usage_error_is_2_and_names_the_value(
+    arguments: tuple[str, ...], named: str, nobody: str
+) -> None:
+    """Nothing is asked of control."""
+    ended = await _program("--control", nobody, *arguments)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert named in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", ""),
+        ('{"model": "m", "groups": [], "rutes": []}', "rutes"),
+    ],
+)
+async def test_bad_plan_file_is_2_and_says_what_is_wrong(
+    thunderctl: Thunderctl, text: str, named: str, nobody: str
+) -> None:
+    """It is refused before control is asked."""
+    ended = await thunderctl("--control", nobody, "plan", "apply", "-", stdin=text)
+
+    assert ended.status == 2, ended.err
+    assert named in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_missing_plan_file_is_named(thunderctl: Thunderctl, nobody: str) -> None:
+    """With the system's reason."""
+    ended = await thunderctl("--control", nobody, "plan", "apply", "/no/such.json")
+
+    assert ended == Ended(
+        2, "", "thunderctl: cannot read /no/such.json: No such file or directory\n"
+    )
+
+
+def test_hoist_moves_shared_options_first_and_leaves_the_rest() -> None:
+    """Nothing after `--` is an option."""
+    assert hoist_globals(["get", "-o", "json", "nodes", "--timeout=3", "--", "-o"]) == [
+        *("-o", "json", "--timeout=3", "get", "nodes", "--", "-o"),
+    ]
+    assert hoist_globals(["get", "--control"]) == ["--control", "get"]
