@@ -18,7 +18,7 @@ from thunderserve.api.worker.v1.worker_pb2_grpc import (
     add_DecodeServiceServicer_to_server,
     add_PrefillServiceServicer_to_server,
 )
-from thunderserve.core.errors import ThunderServeError  # noqa: TC001 - a field's type
+from thunderserve.core.errors import ThunderServeError
 from thunderserve.core.fleet import Capabilities, Worker
 from thunderserve.core.plan import Gpu, Group, Phase, Plan, Route, Stage
 from thunderserve.runtime.rpc import serve_rpc
@@ -45,6 +45,43 @@ def answer_tokens(prompt: Sequence[int], count: int) -> list[int]:
     for _ in range(count):
         tokens.append(next_token(tokens))
     return tokens[len(prompt) :]
+
+
+def fake_worker_noun(group_id: str, phase: Phase, number: int, address: str) -> Worker:
+    """A worker as the plan's view lists it; `number` tells its process from others."""
+    capabilities = Capabilities(
+        phases=(phase,),
+        flippable=True,
+        tp=1,
+        pp=1,
+        kv_dtype="bfloat16",
+        page_size_tokens=16,
+        context_tokens=0,
+    )
+    return Worker(
+        group_id=group_id,
+        node_id="n0",
+        gpus=(Gpu(f"n0/{number}", "CPU"),),
+        instance_id=f"instance-{number}",
+        address=address,
+        kvlink_address=f"kvlink-of-{group_id}:1",
+        model="demo",
+        capabilities=capabilities,
+    )
+
+
+def plan_of(*routes: tuple[str, str, float], epoch: int = 1) -> Plan:
+    """A plan with these routes; a route from a group to itself is colocated."""
+    phases: dict[str, Phase] = {}
+    for prefill, decode, _ in routes:
+        colocated = prefill == decode
+        phases[prefill] = Phase.COLOCATED if colocated else Phase.PREFILL
+        phases[decode] = Phase.COLOCATED if colocated else Phase.DECODE
+    groups = tuple(
+        Group(i, phase, 1, 1, (Stage(8, (Gpu(f"n0/{n}", "CPU"),)),))
+        for n, (i, phase) in enumerate(phases.items())
+    )
+    return Plan(epoch, "test", 0, "demo", groups, tuple(Route(*route) for route in routes))
 
 
 @dataclass
@@ -187,25 +224,8 @@ class FakeFleet:
     ) -> FakeWorker:
         """Start a worker, or start it anew under its old name."""
         self._started += 1
-        capabilities = Capabilities(
-            phases=(phase,),
-            flippable=True,
-            tp=1,
-            pp=1,
-            kv_dtype="bfloat16",
-            page_size_tokens=16,
-            context_tokens=0,
-        )
-        worker = Worker(
-            group_id=group_id,
-            node_id="n0",
-            gpus=(Gpu(f"n0/{self._started}", "CPU"),),
-            instance_id=f"instance-{self._started}",
-            address=f"unix:{self._folder}/{group_id}-{self._started}",
-            kvlink_address=f"kvlink-of-{group_id}:1",
-            model="demo",
-            capabilities=capabilities,
-        )
+        address = f"unix:{self._folder}/{group_id}-{self._started}"
+        worker = fake_worker_noun(group_id, phase, self._started, address)
         fake = FakeWorker(worker, self._rooms, behaviour or Behaviour())
         fake.server = await serve_rpc(
             worker.address,
@@ -214,19 +234,6 @@ class FakeFleet:
         )
         self.workers[group_id] = fake
         return fake
-
-    def plan(self, *routes: tuple[str, str, float], epoch: int = 1) -> Plan:
-        """A plan with these routes; a route from a group to itself is colocated."""
-        phases: dict[str, Phase] = {}
-        for prefill, decode, _ in routes:
-            colocated = prefill == decode
-            phases[prefill] = Phase.COLOCATED if colocated else Phase.PREFILL
-            phases[decode] = Phase.COLOCATED if colocated else Phase.DECODE
-        groups = tuple(
-            Group(i, phase, 1, 1, (Stage(8, (Gpu(f"n0/{n}", "CPU"),)),))
-            for n, (i, phase) in enumerate(phases.items())
-        )
-        return Plan(epoch, "test", 0, "demo", groups, tuple(Route(*route) for route in routes))
 
     @property
     def live(self) -> tuple[Worker, ...]:

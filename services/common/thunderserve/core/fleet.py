@@ -20,7 +20,9 @@ __all__ = [
     "Node",
     "PlanView",
     "Router",
+    "Switched",
     "Worker",
+    "WorkerStatus",
 ]
 
 
@@ -94,6 +96,28 @@ class Heartbeat:
     phase: Phase | None = None
     weight_loads: int = 0
     process_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What a worker answers when it is asked; `switching` is True while its phase changes."""
+
+    group_id: str
+    instance_id: str
+    phase: Phase
+    in_flight: int
+    weight_loads: int
+    process_id: int
+    switching: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A worker after a change of phase, and what it took: waiting for legs in flight, switching."""
+
+    status: WorkerStatus
+    drain_s: float
+    switch_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.types.v1 import types_pb2
+from thunderserve.api.worker.v1 import worker_pb2
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.fleet import (
     Capabilities,
@@ -13,7 +14,9 @@ from thunderserve.core.fleet import (
     Member,
     Node,
     Router,
+    Switched,
     Worker,
+    WorkerStatus,
 )
 from thunderserve.wire.enums import (
     flip_step_from_proto,
@@ -43,7 +46,10 @@ __all__ = [
     "hello_to_proto",
     "node_from_proto",
     "node_to_proto",
+    "switched_from_proto",
     "worker_from_proto",
+    "worker_status_from_proto",
+    "worker_status_to_proto",
     "worker_to_proto",
 ]
 
@@ -203,3 +209,34 @@ def flip_from_proto(message: control_pb2.Flip) -> Flip:
         plan_epoch=message.plan_epoch,
         created_unix_s=unix_s_from_timestamp(message.create_time),
     )
+
+
+def worker_status_to_proto(status: WorkerStatus) -> worker_pb2.WorkerStatus:
+    """What a worker answers."""
+    return worker_pb2.WorkerStatus(
+        group_id=status.group_id,
+        instance_id=status.instance_id,
+        phase=phase_to_proto(status.phase),
+        in_flight_count=status.in_flight,
+        weight_load_count=status.weight_loads,
+        process_id=status.process_id,
+        switching=status.switching,
+    )
+
+
+def worker_status_from_proto(message: worker_pb2.WorkerStatus) -> WorkerStatus:
+    """What a worker answers."""
+    return WorkerStatus(
+        group_id=message.group_id,
+        instance_id=message.instance_id,
+        phase=phase_from_proto(message.phase),
+        in_flight=message.in_flight_count,
+        weight_loads=message.weight_load_count,
+        process_id=message.process_id,
+        switching=message.switching,
+    )
+
+
+def switched_from_proto(message: worker_pb2.SwitchPhaseResponse) -> Switched:
+    """A worker after a change of phase."""
+    return Switched(worker_status_from_proto(message.status), message.drain_s, message.switch_s)

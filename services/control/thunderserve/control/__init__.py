@@ -1,0 +1,1 @@
+"""The control plane: who holds the model, in which phase, who feeds whom; leases and flips."""

@@ -1,0 +1,214 @@
+"""Constructs a control replica and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thunderserve.api.control.v1.control_pb2_grpc import (
+    add_ControlServiceServicer_to_server,
+    add_MembershipServiceServicer_to_server,
+)
+from thunderserve.control.config import StoreKind
+from thunderserve.control.flips import Flips
+from thunderserve.control.leadership import Leadership
+from thunderserve.control.membership_servicer import MembershipServicer
+from thunderserve.control.observer import Observer
+from thunderserve.control.operations import Operations
+from thunderserve.control.planning import LivePlanner
+from thunderserve.control.publisher import Publisher
+from thunderserve.control.reconciler import Rules
+from thunderserve.control.records import Keys
+from thunderserve.control.registry import Registry
+from thunderserve.control.servicer import ControlServicer
+from thunderserve.control.steward import Steward
+from thunderserve.core.errors import ConfigError, InvalidArgumentError, UnavailableError
+from thunderserve.core.model import MODELS, ModelSpec
+from thunderserve.core.workload import Workload
+from thunderserve.demo_model import MODEL_NAME as DEMO_MODEL_NAME
+from thunderserve.demo_model import model_path as demo_model_path
+from thunderserve.runtime.rpc import serve_rpc, stop_server
+from thunderserve.runtime.store.etcd import EtcdStore
+from thunderserve.runtime.store.memory import MemoryStore
+from thunderserve.runtime.worker_control import WorkerControl
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from typing import Any
+
+    import grpc
+
+    from thunderserve.control.config import ControlConfig
+    from thunderserve.control.planning import Planner
+    from thunderserve.runtime.store.base import Store
+
+__all__ = ["Replica", "serve"]
+
+_log = logging.getLogger(__name__)
+
+# Members come back within their longest back-off; a lease more is for slow ones.
+SETTLE_LEASES = 2.0
+STOP_GRACE_S = 0.2
+
+
+async def serve(config: ControlConfig, stopping: asyncio.Event) -> None:
+    """Run a replica of the control plane until `stopping` is set.
+
+    Raises:
+        ConfigError: The model is unknown.
+        UnavailableError: The store does not answer, or the address is taken.
+    """
+    planner = LivePlanner(_model(config), _workload(config))
+    store = _open_store(config)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        await store.get(Keys(config.fleet).leader)
+        replica = Replica.build(config, store, planner)
+        running = await stack.enter_async_context(_running(replica))
+        server = await serve_rpc(config.address, replica.register)
+        stack.push_async_callback(stop_server, server, STOP_GRACE_S)
+        _log.info("control serves fleet %s on %s", config.fleet, config.address)
+        await _wait(stopping, running)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """The collaborators that run by themselves, and the two services."""
+
+    observer: Observer
+    leadership: Leadership
+    steward: Steward
+    flips: Flips
+    control: ControlServicer
+    membership: MembershipServicer
+
+    @classmethod
+    def build(cls, config: ControlConfig, store: Store, planner: Planner) -> Replica:
+        """Wire one replica; nothing runs yet."""
+        keys = Keys(config.fleet)
+        observer = Observer(store, keys)
+        leadership = Leadership(
+            store,
+            keys.leader,
+            config.advertised_address or config.address,
+            lease_ttl_s=config.lease_ttl_s,
+            on_change=observer.nudge,
+        )
+        publisher = Publisher(store, keys, observer, leadership, time.time)
+        steward = Steward(
+            observer,
+            publisher,
+            leadership,
+            Rules(config.model_name, config.expected_workers, planner.group_of, planner.routes),
+            settle_s=SETTLE_LEASES * config.lease_ttl_s,
+        )
+        flips = Flips(
+            store,
+            keys,
+            observer,
+            steward,
+            leadership,
+            open_worker=WorkerControl,
+            clock=time.time,
+            new_id=lambda: uuid.uuid4().hex[:12],
+        )
+        registry = Registry(store, keys, lease_ttl_s=config.lease_ttl_s)
+        operations = Operations(
+            config.model_name,
+            observer=observer,
+            publisher=publisher,
+            steward=steward,
+            flips=flips,
+            planner=planner,
+            leadership=leadership,
+            registry=registry,
+        )
+        membership = MembershipServicer(
+            registry,
+            observer,
+            model=config.model_name,
+            lease_ttl_s=config.lease_ttl_s,
+            heartbeat_interval_s=config.heartbeat_interval_s,
+        )
+        control = ControlServicer(observer, publisher, flips, operations)
+        return cls(observer, leadership, steward, flips, control, membership)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add both services to a server."""
+        add_ControlServiceServicer_to_server(self.control, server)
+        add_MembershipServiceServicer_to_server(self.membership, server)
+
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What runs by itself, for ever."""
+        return (
+            self.observer.run(),
+            self.leadership.run(),
+            self.steward.run(),
+            self.flips.run(),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _running(replica: Replica) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """The replica's loops; what the store knows is known when the block begins."""
+    tasks = [asyncio.create_task(loop) for loop in replica.loops()]
+    try:
+        await replica.observer.wait_loaded()
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(UnavailableError):
+            await replica.leadership.resign()
+
+
+async def _wait(stopping: asyncio.Event, running: list[asyncio.Task[None]]) -> None:
+    """Until told to stop, or until a loop fails: a replica without one is none."""
+    stopped = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    for task in done:
+        task.result()
+
+
+def _open_store(config: ControlConfig) -> Store:
+    if config.store is StoreKind.ETCD:
+        return EtcdStore(config.etcd_endpoints)
+    return MemoryStore()
+
+
+def _workload(config: ControlConfig) -> Workload:
+    return Workload.from_means(
+        rate_rps=config.planned_rate_rps,
+        prompt_tokens=config.planned_prompt_tokens,
+        output_tokens=config.planned_output_tokens,
+    )
+
+
+def _model(config: ControlConfig) -> ModelSpec:
+    """The model's shape: from its folder, or by its name."""
+    name, path = config.model_name, config.model_path
+    if path is None and name == DEMO_MODEL_NAME:
+        path = demo_model_path()
+    if path is None:
+        if name in MODELS:
+            return MODELS[name]
+        raise ConfigError(
+            f"the shape of model {name!r} is unknown; set model_path to the folder with its "
+            "config.json",
+            param="model_path",
+        )
+    try:
+        text = (path / "config.json").read_text(encoding="utf-8")
+        return ModelSpec.from_config(name, json.loads(text))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}/config.json: {error.strerror}") from error
+    except (ValueError, InvalidArgumentError) as error:
+        raise ConfigError(f"{path}/config.json does not describe a model: {error}") from error

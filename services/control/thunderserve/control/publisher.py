@@ -1,0 +1,106 @@
+"""Numbered plans, written once, by the leader alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from thunderserve.control.records import (
+    Keys,
+    plan_from_value,
+    plan_to_value,
+    standing_to_value,
+)
+from thunderserve.control.standing import Standing
+from thunderserve.core.errors import ConflictError, NotFoundError
+from thunderserve.runtime.store.base import Delete, ModifiedAt, Put, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thunderserve.control.leadership import Leadership
+    from thunderserve.control.observer import Observer
+    from thunderserve.core.plan import Plan
+    from thunderserve.runtime.store.base import Store
+
+__all__ = ["Publisher"]
+
+REMEMBERED_PLANS = 1000
+REQUEST_MEMORY_S = 24 * 3600.0
+
+
+class Publisher:
+    """Writes plans in transactions fenced by the leader key and by the plan that they replace.
+
+    Args:
+        store: Where plans are.
+        keys: The fleet's keys.
+        observer: Knows what is published, and is told of what this writes.
+        leadership: Gives the fence.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        observer: Observer,
+        leadership: Leadership,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._observer = observer
+        self._leadership = leadership
+        self._clock = clock
+
+    async def publish(self, proposed: Standing, request_id: str = "") -> Standing:
+        """Publish in place of what the observer knows.
+
+        Args:
+            proposed: Its plan has its epoch already, above that of the plan it replaces.
+            request_id: Remembered for a day with the plan's epoch, unless empty.
+
+        Raises:
+            UnavailableError: This replica does not lead, or the store does not answer.
+            ConflictError: Something else was published meanwhile; the observer knows it now.
+        """
+        plan = replace(proposed.plan, created_unix_s=self._clock())
+        standing = Standing(proposed.view._replace(plan=plan), proposed.intent)
+        value = standing_to_value(standing)
+        replaced = ModifiedAt(self._keys.current, self._observer.revision)
+        writes: list[Write] = [
+            Put(self._keys.current, value),
+            Put(self._keys.plan(plan.epoch), plan_to_value(plan)),
+            Delete(self._keys.plan(max(0, plan.epoch - REMEMBERED_PLANS))),
+        ]
+        if request_id:
+            lease_id = await self._store.grant_lease(REQUEST_MEMORY_S)
+            writes.append(Put(self._keys.request(request_id), str(plan.epoch).encode(), lease_id))
+        revision = await self._store.commit([self._leadership.fence(), replaced], writes)
+        if revision is None:
+            await self._observer.refresh()
+            raise ConflictError(f"plan {plan.epoch} was not published: something else was")
+        self._observer.accept(value, revision)
+        return standing
+
+    async def plan(self, epoch: int) -> Plan:
+        """A published plan.
+
+        Raises:
+            NotFoundError: There is none of that epoch, or it is too old to be remembered.
+        """
+        entry = await self._store.get(self._keys.plan(epoch))
+        if entry is None:
+            raise NotFoundError(f"there is no plan of epoch {epoch}")
+        return plan_from_value(entry.value)
+
+    async def plans(self) -> tuple[Plan, ...]:
+        """Published plans, newest first."""
+        listing = await self._store.list(self._keys.history)
+        return tuple(plan_from_value(entry.value) for entry in reversed(listing.entries))
+
+    async def plan_of_request(self, request_id: str) -> Plan | None:
+        """The plan that a request published, if it is remembered."""
+        entry = await self._store.get(self._keys.request(request_id)) if request_id else None
+        return None if entry is None else await self.plan(int(entry.value))

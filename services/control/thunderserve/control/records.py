@@ -1,0 +1,162 @@
+"""Keys and values of the store, under `/thunderserve/<fleet>/`.
+
+::
+
+    leader                  address of the replica that leads                       (leased)
+    members/workers/<id>    who a worker is and what it said last                   (leased)
+    members/routers/<id>    the same of a router                                    (leased)
+    plan/current            the published plan, its workers, and what is wanted
+    plan/history/<epoch>    published plans
+    flips/<id>              a flip, step by step
+    requests/<id>           epoch of the plan that a request published              (leased)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thunderserve.control.standing import Intent, Standing
+from thunderserve.core.fleet import Flip, Heartbeat, Member, PlanView, Worker
+from thunderserve.wire import records
+
+if TYPE_CHECKING:
+    from thunderserve.core.plan import Plan
+
+__all__ = [
+    "Keys",
+    "flip_from_value",
+    "flip_to_value",
+    "member_from_value",
+    "member_to_value",
+    "plan_from_value",
+    "plan_to_value",
+    "standing_from_value",
+    "standing_to_value",
+]
+
+_EPOCH_DIGITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one fleet."""
+
+    fleet: str
+
+    def _under(self, path: str) -> str:
+        return f"/thunderserve/{self.fleet}/{path}"
+
+    @property
+    def leader(self) -> str:
+        """Held by the replica that writes."""
+        return self._under("leader")
+
+    @property
+    def members(self) -> str:
+        """Prefix of all members."""
+        return self._under("members/")
+
+    def member(self, member: Member) -> str:
+        """A member's key: groups and routers have names of their own."""
+        if isinstance(member, Worker):
+            return f"{self.members}workers/{member.group_id}"
+        return f"{self.members}routers/{member.id}"
+
+    @property
+    def current(self) -> str:
+        """The plan that stands."""
+        return self._under("plan/current")
+
+    @property
+    def history(self) -> str:
+        """Prefix of all published plans; later epochs sort later."""
+        return self._under("plan/history/")
+
+    def plan(self, epoch: int) -> str:
+        """A published plan."""
+        return f"{self.history}{epoch:0{_EPOCH_DIGITS}d}"
+
+    @property
+    def flips(self) -> str:
+        """Prefix of all flips."""
+        return self._under("flips/")
+
+    def flip(self, flip_id: str) -> str:
+        """A flip."""
+        return f"{self.flips}{flip_id}"
+
+    def request(self, request_id: str) -> str:
+        """What a request came to."""
+        return self._under(f"requests/{request_id}")
+
+
+def member_to_value(member: Member, heartbeat: Heartbeat) -> bytes:
+    """A member and what it said last."""
+    return _dumped(
+        {
+            "hello": records.member_to_record(member),
+            "heartbeat": records.heartbeat_to_record(heartbeat),
+        }
+    )
+
+
+def member_from_value(value: bytes) -> tuple[Member, Heartbeat]:
+    """A member and what it said last."""
+    record = json.loads(value)
+    return (
+        records.member_from_record(record["hello"]),
+        records.heartbeat_from_record(record["heartbeat"]),
+    )
+
+
+def standing_to_value(standing: Standing) -> bytes:
+    """The plan that stands."""
+    intent, applied = standing.intent, standing.intent.applied
+    return _dumped(
+        {
+            "plan": records.plan_to_record(standing.plan),
+            "workers": [records.worker_to_record(worker) for worker in standing.view.workers],
+            "applied": None if applied is None else records.plan_to_record(applied),
+            "drained": sorted(intent.drained),
+            "flipping": intent.flipping,
+        }
+    )
+
+
+def standing_from_value(value: bytes) -> Standing:
+    """The plan that stands."""
+    record = json.loads(value)
+    applied = record["applied"]
+    workers = tuple(records.worker_from_record(worker) for worker in record["workers"])
+    intent = Intent(
+        applied=None if applied is None else records.plan_from_record(applied),
+        drained=frozenset(record["drained"]),
+        flipping=record["flipping"],
+    )
+    return Standing(PlanView(records.plan_from_record(record["plan"]), workers), intent)
+
+
+def plan_to_value(plan: Plan) -> bytes:
+    """A published plan."""
+    return _dumped(records.plan_to_record(plan))
+
+
+def plan_from_value(value: bytes) -> Plan:
+    """A published plan."""
+    return records.plan_from_record(json.loads(value))
+
+
+def flip_to_value(flip: Flip) -> bytes:
+    """A flip."""
+    return _dumped(records.flip_to_record(flip))
+
+
+def flip_from_value(value: bytes) -> Flip:
+    """A flip."""
+    return records.flip_from_record(json.loads(value))
+
+
+def _dumped(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()

@@ -1,0 +1,180 @@
+"""Workers without engines: real gRPC, real membership, and phases that change at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from thunderserve.api.worker.v1 import worker_pb2
+from thunderserve.api.worker.v1.worker_pb2_grpc import (
+    WorkerServiceServicer,
+    add_WorkerServiceServicer_to_server,
+)
+from thunderserve.core.fleet import Capabilities, Heartbeat, Router, Worker, WorkerStatus
+from thunderserve.core.plan import Gpu, Phase
+from thunderserve.runtime.backoff import Backoff
+from thunderserve.runtime.membership import Membership
+from thunderserve.runtime.plan_watch import PlanWatch
+from thunderserve.runtime.rpc import serve_rpc, stop_server
+from thunderserve.wire.enums import phase_from_proto
+from thunderserve.wire.fleet import worker_status_to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+MODEL = "thunder-demo-7m"
+BOTH = (Phase.PREFILL, Phase.DECODE)
+
+
+def make_worker(group_id: str, *, address: str = "127.0.0.1:1", instance_id: str = "i0") -> Worker:
+    """A worker of one GPU on a node of its own."""
+    return Worker(
+        group_id=group_id,
+        node_id=f"n-{group_id}",
+        gpus=(Gpu(f"n-{group_id}/0", "CPU"),),
+        instance_id=instance_id,
+        address=address,
+        kvlink_address="127.0.0.1:2",
+        model=MODEL,
+        capabilities=Capabilities(
+            phases=BOTH,
+            flippable=True,
+            tp=1,
+            pp=1,
+            kv_dtype="bfloat16",
+            page_size_tokens=16,
+            context_tokens=2048,
+        ),
+    )
+
+
+def quick_backoff() -> Backoff:
+    """Tests do not wait."""
+    return Backoff(first_s=0.01, longest_s=0.05)
+
+
+class FakeWorker(WorkerServiceServicer):
+    """A worker that attaches to control and switches as its fields say.
+
+    Attributes:
+        phase: The phase it is in.
+        switch_error: Raised by a switch instead of switching.
+        before_switch: Awaited before a switch takes effect.
+    """
+
+    def __init__(self, group_id: str, phase: Phase, address: str, control: Sequence[str]) -> None:
+        self.worker = make_worker(group_id, address=address)
+        self.phase = phase
+        self.switches: list[worker_pb2.SwitchPhaseRequest] = []
+        self.switch_error: Exception | None = None
+        self.before_switch: Callable[[], Any] = lambda: asyncio.sleep(0)
+        self._watch = PlanWatch(control, backoff=quick_backoff())
+        self._membership = Membership(
+            control, self.worker, self._heartbeat, backoff=quick_backoff()
+        )
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        server = await serve_rpc(
+            self.worker.address, lambda server: add_WorkerServiceServicer_to_server(self, server)
+        )
+        self._stack.push_async_callback(stop_server, server, 0)
+        await self._stack.enter_async_context(self._watch)
+        await self._stack.enter_async_context(self._membership)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def enter(self, phase: Phase) -> None:
+        """Change the phase, and tell control."""
+        self.phase = phase
+        self._membership.notify()
+
+    async def GetWorkerStatus(
+        self, request: worker_pb2.GetWorkerStatusRequest, context: object
+    ) -> worker_pb2.WorkerStatus:
+        """How it is now."""
+        del request, context
+        return self._status()
+
+    async def SwitchPhase(
+        self, request: worker_pb2.SwitchPhaseRequest, context: object
+    ) -> worker_pb2.SwitchPhaseResponse:
+        """Change the phase, unless told to fail."""
+        del context
+        self.switches.append(request)
+        await self.before_switch()
+        if self.switch_error is not None:
+            raise self.switch_error
+        self.enter(phase_from_proto(request.phase))
+        return worker_pb2.SwitchPhaseResponse(status=self._status(), drain_s=0.25, switch_s=0.5)
+
+    def _heartbeat(self) -> Heartbeat:
+        epoch = self._watch.epoch
+        return Heartbeat(
+            plan_epoch=epoch, in_flight=0, phase=self.phase, weight_loads=1, process_id=1
+        )
+
+    def _status(self) -> worker_pb2.WorkerStatus:
+        status = WorkerStatus(
+            group_id=self.worker.group_id,
+            instance_id=self.worker.instance_id,
+            phase=self.phase,
+            in_flight=0,
+            weight_loads=1,
+            process_id=1,
+            switching=False,
+        )
+        return worker_status_to_proto(status)
+
+
+class FakeRouter:
+    """A router that follows plans and says so, and routes nothing.
+
+    Attributes:
+        epochs: Every epoch it followed, in order.
+    """
+
+    def __init__(self, router_id: str, control: Sequence[str]) -> None:
+        self.epochs: list[int] = []
+        self.watch = PlanWatch(control, on_change=self._follow, backoff=quick_backoff())
+        router = Router(router_id, "i0", "127.0.0.1:1")
+        self._membership = Membership(
+            control,
+            router,
+            lambda: Heartbeat(plan_epoch=self.watch.epoch),
+            backoff=quick_backoff(),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.watch.__aenter__()
+        await self._membership.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._membership.__aexit__(kind, error, traceback)
+        await self.watch.__aexit__(kind, error, traceback)
+
+    def _follow(self, view: object) -> None:
+        del view
+        self.epochs.append(self.watch.epoch)
+        self._membership.notify()
+
+
+def restarted(worker: Worker, instance_id: str) -> Worker:
+    """The same worker after a restart of its process."""
+    return replace(worker, instance_id=instance_id)
