@@ -18,6 +18,7 @@ from thunderserve.client.messages import (
 from thunderserve.runtime.channel import CHANNEL_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from thunderserve.client.options import GenerateOptions
@@ -30,9 +31,9 @@ class GenerationStream:
     """The deltas of one answer as they arrive; leaving it early cancels the request."""
 
     def __init__(
-        self, call: grpc.CallIterator[router_pb2.GenerateResponse], peer: str, timeout_s: float
+        self, call: Iterable[router_pb2.GenerateResponse], peer: str, timeout_s: float
     ) -> None:
-        self._call: Any = call  # some releases of grpc's stubs leave `cancel` untyped
+        self._call: Any = call  # grpc's own type for it, which can `cancel`, has no public name
         self._responses = iter(call)
         self._peer, self._timeout_s = peer, timeout_s
         self._answer = AnswerBuilder()

@@ -6,7 +6,7 @@ its `metadata` carries the class's fields. Servicers raise; the interceptor tran
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -81,15 +81,14 @@ def rpc_status_of(error: errors.ThunderServeError) -> grpc.Status:
         metadata["retry_after_s"] = str(error.retry_after_s)
     info = AnyMessage()
     info.Pack(ErrorInfo(reason=row.error.__name__, domain=ERROR_DOMAIN, metadata=metadata))
-    # grpcio types the code's value as `int | tuple`; its first element is the number.
-    number = row.code.value[0]  # type: ignore[index]
+    number = row.code.value[0]  # a pair: the number and its name
     return rpc_status.to_status(Status(code=number, message=str(error), details=[info]))
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError | grpc.RpcError) -> errors.ThunderServeError:
     """Our error for a failed call: the server's own, or what its status code says."""
     code, message = error.code(), error.details() or ""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast("grpc.Call", error))  # has all that is read of a call
     for detail in status.details if status is not None else ():
         info = ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:

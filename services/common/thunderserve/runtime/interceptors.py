@@ -14,19 +14,22 @@ from thunderserve.runtime.errors import rpc_status_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    _Context = grpc.aio.ServicerContext[Any, Any]
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+
 __all__ = ["ErrorInterceptor"]
 
 _log = logging.getLogger(__name__)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio has no base type
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns what a handler raises into a status; no traceback ever reaches a caller."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> _Handler | None:
         """Wrap the handler of one call."""
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -41,14 +44,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grp
         return handler
 
 
-def _rebuilt(handler: grpc.RpcMethodHandler, arity: str, behaviour: Any) -> grpc.RpcMethodHandler:
-    make = getattr(grpc, f"{arity}_rpc_method_handler")
+def _rebuilt(handler: _Handler, arity: str, behaviour: Any) -> _Handler:
+    make: Callable[..., _Handler] = getattr(grpc, f"{arity}_rpc_method_handler")
     return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
 def _guard_unary(inner: Any, method: str) -> Any:
     @functools.wraps(inner)
-    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def guarded(request: Any, context: _Context) -> Any:
         try:
             return await inner(request, context)
         except ThunderServeError as error:
@@ -64,7 +67,7 @@ def _guard_unary(inner: Any, method: str) -> Any:
 
 def _guard_stream(inner: Any, method: str) -> Any:
     @functools.wraps(inner)
-    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def guarded(request: Any, context: _Context) -> AsyncIterator[Any]:
         try:
             async for response in inner(request, context):
                 yield response
@@ -79,7 +82,7 @@ def _guard_stream(inner: Any, method: str) -> Any:
     return guarded
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: ThunderServeError) -> NoReturn:
+async def _abort(context: _Context, error: ThunderServeError) -> NoReturn:
     # `abort_with_status` is not implemented by grpc.aio; this is what it would do.
     status = rpc_status_of(error)
     await context.abort(status.code, status.details, status.trailing_metadata)
