@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["DEFAULT_CONTROL", "DEFAULT_TIMEOUT_S", "Session", "hoist_globals"]
 
@@ -55,7 +55,7 @@ class Session:
 
         return asyncio.run(conversation())
 
-    def show(self, value: Any, table: Table) -> None:
+    def show(self, value: Any, table: RenderableType) -> None:
         """Write the answer to stdout in the wanted form."""
         write(value, table, self.output)
 

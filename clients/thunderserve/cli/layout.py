@@ -206,6 +206,7 @@ class _Drawing:
         settings: dict[str, Setting] = {
             "address": address,
             "model_name": self._options.model_name,
+            "model_path": str(self._options.model),
             "store": str(self._options.store),
             "lease_ttl_s": self._options.lease_ttl_s,
             "expected_workers": len(self._options.groups),

@@ -15,6 +15,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import RenderableType
+
 __all__ = ["OutputFormat", "make_table", "plain", "say", "stdout_console", "write"]
 
 # Wide enough that no table of ours is cut where nobody can see the terminal's edge.
@@ -29,7 +31,7 @@ class OutputFormat(StrEnum):
     YAML = "yaml"
 
 
-def write(value: Any, table: Table, form: OutputFormat) -> None:
+def write(value: Any, table: RenderableType, form: OutputFormat) -> None:
     """Write `value` to stdout in the wanted form; `table` is how a person sees it."""
     if form is OutputFormat.TABLE:
         stdout_console().print(table)
@@ -57,9 +59,9 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table without frames; a column whose name ends in `>` is aligned right."""
-    table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         right = column.endswith(">")
         table.add_column(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rich.console import Group as Lines
+from rich.text import Text
+
 from thunderserve.console.output import make_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.console import RenderableType
     from rich.table import Table
 
     from thunderserve.core.fleet import Flip, GroupStatus, Node
@@ -48,18 +52,17 @@ def _group_row(status: GroupStatus) -> tuple[object, ...]:
     return (group.id, group.phase, status.state, *_shape(group), *living)
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: Plan) -> RenderableType:
     """A plan: its groups, each with the share of all requests that it serves."""
     shares = dict.fromkeys((group.id for group in plan.groups), 0.0)
     for route in plan.routes:
         for end in {route.prefill, route.decode}:
             shares[end] += route.weight
     rows = ((g.id, g.phase, *_shape(g), f"{shares[g.id]:.3f}") for g in plan.groups)
-    title = f"plan {plan.epoch} · {plan.model} · {plan.strategy}"
-    return make_table(
-        ("GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"),
-        rows,
-        title=f"{title} · {plan.reason}" if plan.reason else title,
+    parts = (f"plan {plan.epoch}", plan.model, plan.strategy, plan.reason)
+    return Lines(
+        Text(" · ".join(part for part in parts if part)),
+        make_table(("GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"), rows),
     )
 
 
