@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_workers import FakeFleet
+from fake_workers import FakeFleet, plan_of
 
 from thunderserve.core.plan import Phase
 from thunderserve.demo_model import model_path
@@ -84,7 +84,7 @@ class RouterUnderTest:
         for group_id, behaviour in decode.items():
             await self.fleet.add(group_id, Phase.DECODE, behaviour)
         share = 1 / (len(prefill) * len(decode))
-        self.follow(self.fleet.plan(*((p, d, share) for p in prefill for d in decode)))
+        self.follow(plan_of(*((p, d, share) for p in prefill for d in decode)))
 
 
 @pytest.fixture(scope="session")

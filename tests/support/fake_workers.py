@@ -94,6 +94,8 @@ class Behaviour:
     decode_tokens_before_error: int = 0
     # The decode leg ends, without an error and without a finish reason, after this many tokens.
     decode_ends_after: int | None = None
+    # The decode leg gives every token and then ends without a finish reason.
+    loses_end: bool = False
     # The decode leg repeats another first token.
     disagrees: bool = False
     # Legs wait for these before their first token.
@@ -179,7 +181,7 @@ class FakeWorker(PrefillServiceServicer, DecodeServiceServicer):
             tokens.append(token)
             last = i == count - 1
             length, stop = types_pb2.FINISH_REASON_LENGTH, types_pb2.FINISH_REASON_STOP
-            reason = (stop if script else length) if last else None
+            reason = (stop if script else length) if last and not behaviour.loses_end else None
             yield worker_pb2.DecodeResponse(token_ids=[token], finish_reason=reason)
             if behaviour.token_gate is not None:
                 await behaviour.token_gate.acquire()
@@ -217,15 +219,15 @@ class FakeFleet:
         self.workers: dict[str, FakeWorker] = {}
         self._folder = folder
         self._rooms: dict[int, Room] = {}
-        self._started = 0
+        self._all: list[FakeWorker] = []
 
     async def add(
         self, group_id: str, phase: Phase, behaviour: Behaviour | None = None
     ) -> FakeWorker:
         """Start a worker, or start it anew under its old name."""
-        self._started += 1
-        address = f"unix:{self._folder}/{group_id}-{self._started}"
-        worker = fake_worker_noun(group_id, phase, self._started, address)
+        number = len(self._all) + 1
+        address = f"unix:{self._folder}/{group_id}-{number}"
+        worker = fake_worker_noun(group_id, phase, number, address)
         fake = FakeWorker(worker, self._rooms, behaviour or Behaviour())
         fake.server = await serve_rpc(
             worker.address,
@@ -233,6 +235,7 @@ class FakeFleet:
             lambda s: add_DecodeServiceServicer_to_server(fake, s),
         )
         self.workers[group_id] = fake
+        self._all.append(fake)
         return fake
 
     @property
@@ -241,6 +244,6 @@ class FakeFleet:
         return tuple(fake.worker for fake in self.workers.values())
 
     async def close(self) -> None:
-        """Stop all workers."""
-        for fake in self.workers.values():
+        """Stop all workers, also those replaced or removed."""
+        for fake in self._all:
             await fake.kill()

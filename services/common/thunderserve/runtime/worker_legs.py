@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,13 @@ class WorkerLegs:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._prefill = PrefillServiceStub(channel).Prefill
         self._decode = DecodeServiceStub(channel).Decode
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return once no leg runs."""
+        await self._idle.wait()
 
     async def prefill(
         self, leg: PrefillLeg, timeout_s: float
@@ -40,7 +48,7 @@ class WorkerLegs:
             ThunderServeError: What the worker raised, or UnreachableError.
         """
         call = self._prefill(prefill_leg_to_proto(leg), timeout=timeout_s)
-        with _translated(call):
+        with self._running_until_end(call):
             async for message in call:
                 if message.WhichOneof("event") == "transfer":
                     yield transfer_report_from_proto(message.transfer)
@@ -54,17 +62,21 @@ class WorkerLegs:
             ThunderServeError: What the worker raised, or UnreachableError.
         """
         call = self._decode(decode_leg_to_proto(leg), timeout=timeout_s)
-        with _translated(call):
+        with self._running_until_end(call):
             async for message in call:
                 yield chunk_from_proto(message)
 
-
-@contextlib.contextmanager
-def _translated(call: grpc.aio.Call) -> Iterator[None]:
-    """Errors as ours; the call never outlives the block."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error) from None
-    finally:
-        call.cancel()
+    @contextlib.contextmanager
+    def _running_until_end(self, call: grpc.aio.Call) -> Iterator[None]:
+        """Counts the call, gives errors as ours, and never lets the call outlive the block."""
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        finally:
+            call.cancel()
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()

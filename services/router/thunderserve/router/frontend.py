@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import UnavailableError
-from thunderserve.core.request import FinishReason, GenerationReport
+from thunderserve.core.request import FinishReason, GenerationReport, TokenChunk
 from thunderserve.router.admission import Admission, check_model, room_for_answer
 from thunderserve.router.detokenizer import Detokenizer, StopMatcher
 from thunderserve.router.job import Job
@@ -15,6 +15,8 @@ from thunderserve.router.workload_window import FinishedRequest, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from tokenizers import Tokenizer
 
     from thunderserve.router.dispatch import Answer, Dispatcher
     from thunderserve.router.job import GenerationRequest
@@ -38,13 +40,21 @@ class TextChunk:
 
 
 class TextStream:
-    """The answer to one request, as text."""
+    """The answer to one job, as text.
 
-    def __init__(self, answer: Answer, detokenizer: Detokenizer, stop: StopMatcher) -> None:
-        self._answer = answer
-        self._detokenizer = detokenizer
-        self._stop = stop
+    Args:
+        answer: Its tokens.
+        stop: Strings that end it and are not part of it.
+    """
+
+    def __init__(
+        self, job: Job, answer: Answer, tokenizer: Tokenizer, stop: tuple[str, ...]
+    ) -> None:
         self.finished = False
+        self._job = job
+        self._answer = answer
+        self._detokenizer = Detokenizer(tokenizer, job.prompt_token_ids)
+        self._stop = StopMatcher(stop)
 
     async def chunks(self) -> AsyncGenerator[TextChunk]:
         """Pieces of the answer as they come; closing the iterator ends the request.
@@ -54,11 +64,9 @@ class TextStream:
         """
         async with aclosing(self._answer.chunks()) as chunks:
             async for chunk in chunks:
-                text, stopped = self._stop.push(self._detokenizer.push(chunk.token_ids))
+                text, stopped = self._text(chunk)
                 reason = FinishReason.STOP if stopped else chunk.finish_reason
-                if reason is not None and not stopped:
-                    text += self._rest()
-                self.finished = self.finished or reason is not None
+                self.finished = reason is not None
                 yield TextChunk(text, chunk.token_ids, reason)
                 if stopped:
                     return
@@ -67,9 +75,18 @@ class TextStream:
         """What it took so far; complete once `chunks` has ended."""
         return self._answer.report()
 
-    def _rest(self) -> str:
-        text, stopped = self._stop.push(self._detokenizer.flush())
-        return text if stopped else text + self._stop.flush()
+    def _text(self, chunk: TokenChunk) -> tuple[str, bool]:
+        """What these tokens let show, and whether a stop string was reached."""
+        token_ids, ended = chunk.token_ids, chunk.finish_reason is not None
+        if ended and token_ids and self._job.ends_at(token_ids[-1]):
+            token_ids = token_ids[:-1]  # an end token is not part of the text
+        text = self._detokenizer.push(token_ids)
+        if ended:
+            text += self._detokenizer.flush()
+        shown, stopped = self._stop.push(text)
+        if ended and not stopped:
+            shown += self._stop.flush()
+        return shown, stopped
 
 
 class Frontend:
@@ -106,7 +123,7 @@ class Frontend:
         self._window = window
         self._clock = clock
         self._unix_clock = unix_clock
-        self._request_timeout_s = request_timeout_s
+        self.request_timeout_s = request_timeout_s
 
     @property
     def ready(self) -> bool:
@@ -143,7 +160,8 @@ class Frontend:
                     "no live pair of a prefill and a decode group; try again later"
                 )
             job = await self._job(request, arrived_s, timeout_s)
-            stream = self._stream(job, request.stop)
+            answer = self._dispatcher.start(job)
+            stream = TextStream(job, answer, self.tokenizer.tokenizer, request.stop)
             outcome = Outcome.CANCELLED
             try:
                 yield stream
@@ -159,7 +177,7 @@ class Frontend:
     ) -> Job:
         token_ids = await self.tokenizer.encode(request.prompt)
         max_tokens = room_for_answer(len(token_ids), request.max_tokens, self.context_tokens)
-        limit_s = self._request_timeout_s
+        limit_s = self.request_timeout_s
         return Job(
             request_id=request.request_id,
             prompt_token_ids=token_ids,
@@ -169,7 +187,3 @@ class Frontend:
             arrived_s=arrived_s,
             deadline_s=arrived_s + (limit_s if timeout_s is None else min(timeout_s, limit_s)),
         )
-
-    def _stream(self, job: Job, stop: tuple[str, ...]) -> TextStream:
-        detokenizer = Detokenizer(self.tokenizer.tokenizer, job.prompt_token_ids)
-        return TextStream(self._dispatcher.start(job), detokenizer, StopMatcher(stop))

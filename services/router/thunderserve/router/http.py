@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from thunderserve.router.frontend import Frontend
 
 __all__ = ["build_app"]
+
+BODY_TIMEOUT_S = 30.0
+MOST_DISCARDED = 8  # times the longest body taken
 
 
 class _Endpoints:
@@ -103,14 +107,29 @@ class _Endpoints:
         kind = request.headers.get("content-type", "application/json").partition(";")[0]
         if kind.strip().lower() != "application/json":
             raise HTTPException(415, f"content-type is {kind!r}; it must be application/json")
-        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return parse_json(await self._body(request))
+        except TimeoutError:
+            message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+            raise HTTPException(408, message) from None
+
+    async def _body(self, request: Request) -> bytes:
+        most = self._max_body_bytes
+        body, length = bytearray(), 0
         async for part in request.stream():
-            body += part
-            if len(body) > self._max_body_bytes:
+            length += len(part)
+            if length <= most:
+                body += part
+            elif length > most * MOST_DISCARDED:
                 raise HTTPException(
-                    413, f"the body is longer than {self._max_body_bytes} bytes, the most taken"
+                    413, f"the body is far longer than {most} bytes, the most taken"
                 )
-        return parse_json(bytes(body))
+        if length > most:
+            # Read to its end: an answer to half a request would be lost with the connection.
+            message = f"the body has {length} bytes; {most} is the most taken"
+            raise HTTPException(413, message)
+        return bytes(body)
 
 
 def build_app(
@@ -124,7 +143,7 @@ def build_app(
         unix_clock: Seconds since 1970, for `created`.
     """
     endpoints = _Endpoints(frontend, max_body_bytes, unix_clock)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
             Route("/v1/completions", endpoints.completion, methods=["POST"]),
@@ -136,6 +155,8 @@ def build_app(
         middleware=[Middleware(Boundary)],
         exception_handlers={ThunderServeError: _ours, HTTPException: _http},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _ours(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
@@ -143,7 +164,13 @@ async def _ours(request: Request, error: Exception) -> Response:  # noqa: ARG001
     return error_response(error)
 
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_long", 415: "wrong_type"}
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "body_too_long",
+    415: "wrong_content_type",
+}
 
 
 async def _http(request: Request, error: Exception) -> Response:

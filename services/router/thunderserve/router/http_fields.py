@@ -57,17 +57,11 @@ class Fields:
         """Refuse a parameter unless it has a value that changes nothing."""
         for name, values in neutral.items():
             value = self.values.get(name)
-            # `==` alone would let True pass for 1 and 0 for False.
-            if value is None or any(type(v) is type(value) and v == value for v in values):
-                continue
-            if isinstance(value, int | float) and any(
-                isinstance(v, float) and v == value for v in values
-            ):
-                continue
-            raise InvalidArgumentError(
-                f"{name} is {shown(value)}; this server does not support it, leave it out",
-                param=name,
-            )
+            if value is not None and not any(_same(value, v) for v in values):
+                raise InvalidArgumentError(
+                    f"{name} is {shown(value)}; this server does not support it, leave it out",
+                    param=name,
+                )
 
     def text(self, name: str) -> str | None:
         """A string."""
@@ -142,6 +136,11 @@ def shown(value: Any) -> str:
     """The value as the client wrote it, cut short."""
     text = json.dumps(value)
     return text if len(text) <= MOST_SHOWN_CHARACTERS else text[:MOST_SHOWN_CHARACTERS] + "..."
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Equal, and a number is not a truth value: to Python, True is 1."""
+    return isinstance(value, bool) is isinstance(other, bool) and bool(value == other)
 
 
 def _refuse_constant(name: str) -> NoReturn:

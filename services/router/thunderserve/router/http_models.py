@@ -34,10 +34,10 @@ _HARMLESS = {
 # The values beside each name ask for nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
-    "presence_penalty": (0.0,),
-    "frequency_penalty": (0.0,),
-    "repetition_penalty": (1.0,),
-    "min_p": (0.0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
     "min_tokens": (0,),
     "logit_bias": ({},),
     "use_beam_search": (False,),

@@ -27,6 +27,8 @@ __all__ = ["CompletionResponse"]
 
 _log = logging.getLogger(__name__)
 
+UNREAD_TIMEOUT_S = 10.0
+
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -50,7 +52,9 @@ class CompletionResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the answer, or stop working when the client disconnects."""
         write = self._stream(send) if self._call.stream else self._whole(scope, receive, send)
-        if not await _unless_disconnected(receive, write):
+        # The answer is over by then; what may still take time is a client that does not read.
+        limit_s = self._frontend.request_timeout_s + UNREAD_TIMEOUT_S
+        if not await _unless_disconnected(receive, write, limit_s):
             _log.info("request %s: the client left", self._call.request.request_id)
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,6 +81,12 @@ class CompletionResponse(Response):
             if not started:
                 raise
             await send(_part(_event(error_body(error))))
+        except Exception:
+            if not started:
+                raise
+            _log.exception("request %s failed", self._call.request.request_id)
+            hidden = ThunderServeError("internal error; the router's log has it")
+            await send(_part(_event(error_body(hidden))))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self, stream: TextStream) -> Any:
@@ -94,12 +104,16 @@ class CompletionResponse(Response):
         yield opening + closing + b"data: [DONE]\n\n"
 
 
-async def _unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; False, and the work cancelled, when the client disconnects first."""
+async def _unless_disconnected(
+    receive: Receive, work: Coroutine[Any, Any, None], limit_s: float
+) -> bool:
+    """Do the work; False, and the work cancelled, when the client disconnects or takes too long."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_wait_disconnect(receive))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {working, watching}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+        )
         if not working.done():
             return False
         working.result()

@@ -44,8 +44,7 @@ class WorkerClients:
         """Close the channels of all others, once their requests have ended."""
         gone = self._open.keys() - {_process(worker) for worker in workers}
         for process in gone:
-            channel, _ = self._open.pop(process)
-            task = asyncio.create_task(channel.close(self._drain_s))
+            task = asyncio.create_task(self._close_when_idle(*self._open.pop(process)))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -57,6 +56,16 @@ class WorkerClients:
         for channel, _ in self._open.values():
             await channel.close(None)
         self._open.clear()
+
+    async def _close_when_idle(self, channel: grpc.aio.Channel, legs: WorkerLegs) -> None:
+        # gRPC's own grace finds only calls that a task awaits directly, and ours are wrapped.
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await legs.wait_idle()
+        except TimeoutError:
+            pass
+        finally:
+            await channel.close(None)
 
 
 def _process(worker: Worker) -> _Process:
