@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from thunderserve.api.worker.v1 import worker_pb2
@@ -13,7 +12,7 @@ from thunderserve.api.worker.v1.worker_pb2_grpc import (
     add_WorkerServiceServicer_to_server,
 )
 from thunderserve.core.fleet import Capabilities, Heartbeat, Router, Worker, WorkerStatus
-from thunderserve.core.plan import Gpu, Phase
+from thunderserve.core.plan import Gpu, Group, Phase, Plan, Route, Stage
 from thunderserve.runtime.backoff import Backoff
 from thunderserve.runtime.membership import Membership
 from thunderserve.runtime.plan_watch import PlanWatch
@@ -22,7 +21,7 @@ from thunderserve.wire.enums import phase_from_proto
 from thunderserve.wire.fleet import worker_status_to_proto
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from types import TracebackType
 
 MODEL = "thunder-demo-7m"
@@ -93,6 +92,13 @@ class FakeWorker(WorkerServiceServicer):
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+    async def vanish(self) -> None:
+        """Be gone without a goodbye, as after a crash."""
+        task = self._membership._task
+        assert task is not None
+        task.cancel()
+        await asyncio.wait([task])
 
     def enter(self, phase: Phase) -> None:
         """Change the phase, and tell control."""
@@ -175,6 +181,52 @@ class FakeRouter:
         self._membership.notify()
 
 
-def restarted(worker: Worker, instance_id: str) -> Worker:
-    """The same worker after a restart of its process."""
-    return replace(worker, instance_id=instance_id)
+class EqualWeightsPlanner:
+    """Every pair gets the same weight; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.solved = 0
+
+    def group_of(self, worker: Worker, phase: Phase) -> Group:
+        """A group of one stage of eight layers."""
+        return Group(worker.group_id, phase, 1, 1, (Stage(8, worker.gpus),))
+
+    def routes(self, workers: Sequence[Worker], phases: Mapping[str, Phase]) -> tuple[Route, ...]:
+        """All pairs of prefill and decode groups."""
+        self.solved += 1
+        ids = [worker.group_id for worker in workers]
+        prefills = [i for i in ids if phases[i] is Phase.PREFILL]
+        decodes = [i for i in ids if phases[i] is Phase.DECODE]
+        pairs = [(p, d) for p in prefills for d in decodes]
+        pairs += [(i, i) for i in ids if phases[i] is Phase.COLOCATED]
+        return tuple(Route(p, d, 1 / len(pairs)) for p, d in pairs)
+
+
+async def followed(router: FakeRouter, holds: Callable[[Plan], bool]) -> Plan:
+    """The first plan from now on for which something holds."""
+    async for plan, _ in router.watch.views():
+        if holds(plan):
+            return plan
+    raise AssertionError
+
+
+def weights(plan: Plan) -> dict[tuple[str, str], float]:
+    """The weight of every pair."""
+    return {(route.prefill, route.decode): route.weight for route in plan.routes}
+
+
+@asynccontextmanager
+async def fleet(
+    control: Sequence[str], address_of: Callable[[str], str], **phases: Phase
+) -> AsyncIterator[tuple[dict[str, FakeWorker], FakeRouter]]:
+    """Workers of these phases and one router, once the router follows a plan over all of them."""
+    workers = {
+        group: FakeWorker(group, phase, address_of(group), control)
+        for group, phase in phases.items()
+    }
+    async with asyncio.timeout(30), AsyncExitStack() as stack:
+        router = await stack.enter_async_context(FakeRouter("r0", control))
+        for worker in workers.values():
+            await stack.enter_async_context(worker)
+        await followed(router, lambda plan: {g.id for g in plan.groups} == set(phases))
+        yield workers, router

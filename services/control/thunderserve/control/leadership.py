@@ -135,6 +135,6 @@ class Leadership:
 
     def _cease(self) -> None:
         if self._fence is not None:
-            _log.warning("this replica (%s) leads no more", self._name)
+            _log.info("this replica (%s) leads no more", self._name)
             self._fence = None
             self._on_change()

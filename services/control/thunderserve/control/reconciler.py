@@ -54,7 +54,7 @@ def reconcile(
     intent: Intent,
     rules: Rules,
     *,
-    settled: bool = True,
+    awaited: Collection[str] = (),
     reason: str = "",
 ) -> Standing | None:
     """The next plan to publish, numbered; None when what stands is right.
@@ -68,11 +68,11 @@ def reconcile(
         standing: What is published; None before the first plan.
         intent: What is wanted now.
         rules: Model, first plan, solver.
-        settled: False just after a start, when members have not had the time to attach: workers
-            of the plan then count as alive.
+        awaited: Groups of the plan that count as alive though they are not attached: just after
+            a start their workers have not had the time to come back.
         reason: Why this was asked, for people; empty: it is found out.
     """
-    live = _live_workers(inventory, standing, settled=settled)
+    live = _live_workers(inventory, standing, awaited)
     if standing is None and len(live) < rules.expected_workers:
         return None
     groups = _groups(live, standing, intent, rules)
@@ -107,17 +107,17 @@ def can_serve(phases: Collection[Phase]) -> bool:
 
 
 def _live_workers(
-    inventory: Inventory, standing: Standing | None, *, settled: bool
+    inventory: Inventory, standing: Standing | None, awaited: Collection[str]
 ) -> tuple[LiveWorker, ...]:
-    """Workers that say which phase they are in, and before things settled those of the plan."""
+    """Workers that say which phase they are in, and those of the plan that are waited for."""
     live = [each for each in inventory.workers if each.heartbeat.phase is not None]
-    if standing is not None and not settled:
+    if standing is not None:
         phases = {group.id: group.phase for group in standing.plan.groups}
         present = {each.worker.group_id for each in live}
         live += [
             LiveWorker(worker, Heartbeat(phase=phases[worker.group_id]))
             for worker in standing.view.workers
-            if worker.group_id not in present
+            if worker.group_id in awaited and worker.group_id not in present
         ]
     return tuple(sorted(live, key=lambda each: each.worker.group_id))
 

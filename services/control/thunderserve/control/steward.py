@@ -50,6 +50,7 @@ class Steward:
         self._leadership = leadership
         self._rules = rules
         self._settle_s = settle_s
+        self._seen: set[str] = set()
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
@@ -96,7 +97,7 @@ class Steward:
                 standing,
                 change(standing.intent if standing else Intent()),
                 self._rules,
-                settled=self.settled,
+                awaited=self._awaited(),
                 reason=reason,
             )
             if proposed is not None:
@@ -105,10 +106,13 @@ class Steward:
                 raise PreconditionError("there is no plan yet: too few workers have attached")
             return standing
 
-    @property
-    def settled(self) -> bool:
-        """True when members have had the time to attach since the election."""
-        return self._leadership.led_s >= self._settle_s
+    def _awaited(self) -> frozenset[str]:
+        """Groups that were never seen attached, while there is time for them to come back."""
+        standing, inventory = self._observer.standing, self._observer.inventory
+        self._seen |= {live.worker.group_id for live in inventory.workers}
+        if standing is None or self._leadership.led_s >= self._settle_s:
+            return frozenset()
+        return frozenset(worker.group_id for worker in standing.view.workers) - self._seen
 
     async def _published(self, proposed: Standing, request_id: str) -> Standing:
         standing = await self._publisher.publish(proposed, request_id)
@@ -120,8 +124,8 @@ class Steward:
         try:
             await self.advance()
         except PreconditionError:
-            return self.settled
+            return True
         except (ConflictError, UnavailableError) as error:
             _log.warning("the plan was not brought in line: %s", error)
             return False
-        return self.settled
+        return not self._awaited()
