@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thunderserve.client.control import ControlClient
@@ -38,6 +39,10 @@ class ControlUnderTest:
     async def stop(self) -> None:
         """Stop serving, orderly."""
         await self._stack.aclose()
+
+    def forget(self) -> None:
+        """Start with an empty store the next time."""
+        self.config = replace(self.config, fleet=f"{self.config.fleet}-anew")
 
     @staticmethod
     async def _ended(task: asyncio.Task[None], stopping: asyncio.Event) -> None:

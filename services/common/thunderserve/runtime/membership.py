@@ -117,8 +117,9 @@ class Membership:
                 terms = await _answer(call, terms.lease_ttl.ToTimedelta().total_seconds())
                 self._attached(address)
                 await self._pause(terms.heartbeat_interval.ToTimedelta().total_seconds())
-            await call.done_writing()
-            await call.code()
+            await call.write(control_pb2.AttachRequest(goodbye=control_pb2.Goodbye()))
+            await _answer(call, GOODBYE_TIMEOUT_S)
+            self._attached_to = None
 
     async def _pause(self, seconds: float) -> None:
         """Wait for `notify`, at most so long."""

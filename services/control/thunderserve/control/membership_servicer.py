@@ -61,17 +61,19 @@ class MembershipServicer(MembershipServiceServicer):
     ) -> AsyncIterator[control_pb2.AttachResponse]:
         """Every message is answered with the terms of the lease.
 
-        A stream that the member ends is a goodbye, and silence for a whole lease is as good. A
-        stream that breaks says nothing: the member may be back at once, so its lease runs on.
+        A goodbye ends the lease, and silence for as long as a lease is as good. A stream that
+        merely ends says nothing: the member may be back at once, so its lease runs on.
         """
+        del context
         session = self._open(await self._next(request_iterator))
         try:
             yield self._terms
             while request := await self._next(request_iterator):
-                session.beat(heartbeat_from_proto(request.heartbeat))
+                if request.HasField("goodbye"):
+                    await session.leave()
+                else:
+                    session.beat(heartbeat_from_proto(request.heartbeat))
                 yield self._terms
-            if not context.cancelled():
-                await session.leave()
         except TimeoutError:
             await session.leave()
             raise UnavailableError(f"no heartbeat for {self._lease_ttl_s} s") from None
