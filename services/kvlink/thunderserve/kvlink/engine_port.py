@@ -31,10 +31,14 @@ class EnginePort:
     Args:
         socket_path: The sidecar's `engine_socket`.
         timeout_s: For a room to be reserved by the other side, or to arrive.
+        connect_timeout_s: For the sidecar to come up.
     """
 
-    def __init__(self, socket_path: Path, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, socket_path: Path, *, timeout_s: float = 30.0, connect_timeout_s: float = 10.0
+    ) -> None:
         self._path = socket_path
+        self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
         self._client: EngineClient | None = None
         self._layout: KvLayout | None = None
@@ -45,7 +49,7 @@ class EnginePort:
         """Register with the sidecar; raises UnavailableError when it is away or refuses."""
         self._rooms, self._layout = _Rooms(), layout
         self._client = EngineClient(self._path, layout, phase, self._rooms)
-        await asyncio.to_thread(self._client.start)
+        await asyncio.to_thread(self._client.start, self._connect_timeout_s)
 
     async def close(self) -> None:
         """Leave the sidecar; safe to call twice."""

@@ -23,6 +23,8 @@ __all__ = [
 KVLINK_SOCKET_VARIABLE = "THUNDERSERVE_KVLINK_ENGINE_SOCKET"
 TRANSFER_BACKEND = "kvlink"
 LOOPBACK = "127.0.0.1"
+_RESERVED_TOKENS = 512  # SGLang's default
+_UNUSABLE_TOKENS = 2
 
 _MODES = {Phase.PREFILL: "prefill", Phase.DECODE: "decode", Phase.COLOCATED: "null"}
 
@@ -57,6 +59,22 @@ class SglangOptions:
     chunked_prefill_tokens: int = 0
     kvlink_engine_socket: str = ""
     prefix_cache: bool = False
+
+    @property
+    def reserved_tokens(self) -> int:
+        """KV cache that a decode engine keeps free for each running request to grow into."""
+        whole = _RESERVED_TOKENS
+        return min(whole, self.max_total_tokens // 16) if self.max_total_tokens else whole
+
+    def usable_context(self, model_context_tokens: int) -> int:
+        """Prompt and answer together that SGLang serves in full.
+
+        It cuts an answer short, and does not say so, two tokens before the model's context or the
+        KV cache is full.
+        """
+        pool = self.max_total_tokens - self.reserved_tokens
+        whole = min(model_context_tokens, pool) if self.max_total_tokens else model_context_tokens
+        return whole - _UNUSABLE_TOKENS
 
     @property
     def flippable(self) -> bool:
@@ -121,6 +139,7 @@ def _disaggregation(options: SglangOptions, phase: Phase, port: int) -> dict[str
         "disaggregation_transfer_backend": TRANSFER_BACKEND,
         "disaggregation_bootstrap_port": port,
         "enable_pd_role_switch": options.flippable,
+        "num_reserved_decode_tokens": options.reserved_tokens,
     }
 
 
