@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.design import Design, transfer_shares
 from thunderserve.control.planner.figures import Transfer
-from thunderserve.control.planner.orchestration import (
-    Flow,
-    FlowProblem,
-    Pair,
-    Station,
-    solve_flow,
-)
+from thunderserve.control.planner.flow import Flow, FlowProblem, Pair, Station
+from thunderserve.control.planner.orchestration import solve_flow
 from thunderserve.control.planner.shapes import Shapes
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.core.plan import Phase

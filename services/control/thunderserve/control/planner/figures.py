@@ -36,6 +36,7 @@ BREAKPOINTS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 """Shares of a group's capacity at which attainment is looked at."""
 
 _BATCH_POINTS = 12
+_NOISE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +257,9 @@ def loss_lines(
     lines: list[tuple[float, float]] = []
     steepest, height = 0.0, 0.0
     for (low, high), (miss, more) in zip(pairwise(loads), pairwise(misses), strict=True):
-        slope = max(steepest, (more - miss) / (high - low))
-        if slope > steepest:
+        slope = (more - miss) / (high - low)
+        if slope > steepest + _NOISE:
             lines.append((slope, slope * low - height))
-        height += slope * (high - low)
-        steepest = slope
+            steepest = slope
+        height += steepest * (high - low)
     return tuple(lines)

@@ -31,6 +31,7 @@ from thunderserve.control.planner.reschedule import choose_phases, routes_of
 from thunderserve.core.catalogue import PROFILES, Catalogue
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import Cluster, GpuType, Link, Node
+from thunderserve.core.kv_volume import kv_bytes
 from thunderserve.core.plan import Group, Phase, Plan, Route, Stage
 from thunderserve.core.slo import Slo
 
@@ -52,6 +53,7 @@ NO_BOUNDS = Slo(ttft_s=1e5, tpot_s=1e5)
 
 _UNKNOWN_TYPE = "CPU"
 _ROOM_RATIO = 4.0
+"""Times what the weights and one request take: what a live group's GPUs have at least."""
 
 
 def group_of(worker: Worker, phase: Phase, model: ModelSpec) -> Group:
@@ -104,7 +106,7 @@ def route_workers(
     seats = _seats(workers, phases, model)
     if not seats:
         return ()
-    problem = Problem(_cluster(workers, model, catalogue, network), model, workload, slo)
+    problem = _problem(workers, model, workload, slo, (catalogue, network))
     return routes_of(Evaluator(problem).assess(seats))
 
 
@@ -128,7 +130,7 @@ def plan_workers(
     taking_part = [worker for worker in workers if worker.group_id in phases]
     if not seats:
         return Plan(0, "thunderserve", seed, model.name, (), ())
-    problem = Problem(_cluster(workers, model, catalogue, network), model, workload, slo)
+    problem = _problem(workers, model, workload, slo, (catalogue, network))
     evaluator = Evaluator(problem)
     choices = {
         worker.group_id: _choices(worker, phases[worker.group_id], problem.engine, keep_phases)
@@ -176,27 +178,34 @@ def _seats(workers: Sequence[Worker], phases: Mapping[str, Phase], model: ModelS
     ]
 
 
-def _cluster(
-    workers: Sequence[Worker], model: ModelSpec, catalogue: Catalogue, network: Link
-) -> Cluster:
-    """The live workers' hardware.
+def _problem(
+    workers: Sequence[Worker],
+    model: ModelSpec,
+    workload: Workload,
+    slo: Slo,
+    hardware: tuple[Catalogue, Link],
+) -> Problem:
+    """The live workers' hardware, and what it is to serve.
 
-    A live group holds the model, whatever the catalogue says of its memory, so memory is raised to
-    what that takes.
+    A live group holds the model and a request, whatever the catalogue says of its memory, so memory
+    is raised to what that takes.
     """
+    catalogue, network = hardware
+    longest = workload.prompt.values[-1] + workload.output.values[-1]
+    least_bytes = model.weight_bytes + kv_bytes(model, longest)
     by_node: dict[str, dict[str, Gpu]] = defaultdict(dict)
     types: dict[str, GpuType] = {}
     for worker in workers:
         for gpu in worker.gpus:
             by_node[worker.node_id][gpu.id] = gpu
             known = types.get(gpu.type) or _known_type(catalogue, gpu.type)
-            needed = _ROOM_RATIO * model.weight_bytes / len(worker.gpus)
+            needed = _ROOM_RATIO * least_bytes / len(worker.gpus)
             types[gpu.type] = replace(known, memory_bytes=max(known.memory_bytes, needed))
     nodes = tuple(
         Node(node_id, tuple(gpus.values()), _local(gpus.values(), types), network)
         for node_id, gpus in by_node.items()
     )
-    return Cluster(nodes, tuple(types.values()))
+    return Problem(Cluster(nodes, tuple(types.values())), model, workload, slo)
 
 
 def _local(gpus: Iterable[Gpu], types: Mapping[str, GpuType]) -> Link:

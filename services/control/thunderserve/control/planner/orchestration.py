@@ -7,20 +7,21 @@ as a group fills. All of them are rows here.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pulp
 
-from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan import Phase
+from thunderserve.control.planner.flow import Flow, FlowProblem, Station
+from thunderserve.control.planner.symmetry import symmetric_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Mapping
 
-__all__ = ["Flow", "FlowProblem", "Pair", "Station", "solve_flow", "symmetric_pairs"]
+    from thunderserve.core.plan import Phase
+
+__all__ = ["solve_flow"]
 
 SERVED = 1e-3
 """What a request counts that is served but misses its bounds; one that meets them counts 1."""
@@ -31,87 +32,8 @@ IDLENESS = 1e-4
 PHASE_IDLENESS = 1e-5
 """The same within each phase: groups that are not the bottleneck share their load too."""
 
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """A group as the flow sees it.
-
-    Attributes:
-        losses: (slope, offset) of lines; at a load, as many requests per second miss their bounds
-            as the highest of 0 and slope * load - offset.
-    """
-
-    id: str
-    phase: Phase
-    capacity_rps: float
-    losses: tuple[tuple[float, float], ...] = ()
-
-    def loss_rps(self, load_rps: float) -> float:
-        """Requests per second that miss their bounds at that load."""
-        return max([0.0, *(slope * load_rps - offset for slope, offset in self.losses)])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A possible route.
-
-    Attributes:
-        attainment_ratio: Share of requests that meet their bounds when both groups are idle.
-        bytes: What a request sends through each port, by port.
-    """
-
-    prefill: str
-    decode: str
-    attainment_ratio: float = 1.0
-    bytes: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def stations(self) -> tuple[str, ...]:
-        """The groups on the way; one when it is colocated."""
-        return tuple(dict.fromkeys((self.prefill, self.decode)))
-
-
-@dataclass(frozen=True, slots=True)
-class FlowProblem:
-    """Demand, groups, routes between them and ports that the routes share."""
-
-    demand_rps: float
-    stations: tuple[Station, ...]
-    pairs: tuple[Pair, ...]
-    ports: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.demand_rps <= 0:
-            raise InvalidArgumentError(
-                f"demand_rps is {self.demand_rps}; it must be > 0", param="demand_rps"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """The solution.
-
-    Attributes:
-        rps: Of every pair, in the problem's order.
-        attained_rps: Requests per second that meet their bounds.
-        score: What was maximised, in requests per second.
-        fullest_ratio: Load of the fullest group, of its capacity.
-    """
-
-    rps: tuple[float, ...]
-    attained_rps: float = 0.0
-    score: float = 0.0
-    fullest_ratio: float = 0.0
-
-    @property
-    def served_rps(self) -> float:
-        """Requests per second that are served."""
-        return sum(self.rps)
-
-    @property
-    def capacity_rps(self) -> float:
-        """Requests per second at which, scaled up as it is, the flow would fill a group."""
-        return self.served_rps / self.fullest_ratio if self.fullest_ratio > 0 else 0.0
+SMALLEST = 1e-3
+"""A group that is smaller than this share of the others is not kept as empty as they are."""
 
 
 def solve_flow(problem: FlowProblem) -> Flow:
@@ -129,7 +51,16 @@ def solve_flow(problem: FlowProblem) -> Flow:
     for orbit, total in zip(orbits, solved.rps, strict=True):
         for index in orbit:
             rps[index] = total / len(orbit)
-    return replace(solved, rps=tuple(rps))
+    return replace(solved, rps=tuple(rps), fullest_ratio=_fullest_ratio(problem, rps))
+
+
+def _fullest_ratio(problem: FlowProblem, rps: Iterable[float]) -> float:
+    loads: dict[str, float] = defaultdict(float)
+    for pair, flow in zip(problem.pairs, rps, strict=True):
+        for station in pair.stations:
+            loads[station] += flow
+    used = [station for station in problem.stations if loads[station.id] > 0]
+    return max((loads[station.id] / station.capacity_rps for station in used), default=0.0)
 
 
 class _Program:
@@ -142,17 +73,18 @@ class _Program:
         self._stations = stations
         self._orbits = orbits
         # In shares of what can be served at most, so that every number is near 1.
-        self._capacity = sum(station.capacity_rps for station in stations.values())
-        self._scale = min(problem.demand_rps, self._capacity)
+        self._most = problem.most_rps()
+        self._scale = min(problem.demand_rps, self._most)
         self._lp = pulp.LpProblem("flow", pulp.LpMaximize)
         self._flows = [self._lp.add_variable(f"flow_{i}", 0) for i in range(len(orbits))]
-        # How full the fullest group is, of every phase and of all; 1 if all shared all the demand.
-        full = self._capacity / self._scale
-        self._fullest = {
-            phase: self._lp.add_variable(f"fullest_{phase}", 0, full)
-            for phase in dict.fromkeys(station.phase for station in stations.values())
+        # How full the fullest group is, of all and of every phase.
+        self._fullest = self._lp.add_variable("fullest", 0)
+        self._totals: dict[Phase, float] = defaultdict(float)
+        for station in stations.values():
+            self._totals[station.phase] += station.capacity_rps
+        self._fullest_of = {
+            phase: self._lp.add_variable(f"fullest_{phase}", 0) for phase in self._totals
         }
-        self._fullest_of_all = self._lp.add_variable("fullest", 0, full)
 
     def solve(self) -> Flow:
         """The flow of every orbit."""
@@ -170,15 +102,11 @@ class _Program:
             rps=tuple(self._scale * max(0.0, flow.value()) for flow in self._flows),
             attained_rps=self._scale * max(0.0, attained.value()),
             score=self._scale * self._lp.objective.value(),
-            fullest_ratio=self._fullest_of_all.value() * self._scale / self._capacity,
         )
 
     def _busyness(self) -> pulp.LpAffineExpression:
-        """How full the fullest group is, of all and of every phase, with their small weights."""
-        for phase in self._fullest.values():
-            self._lp += _sum([(phase, 1.0), (self._fullest_of_all, -1.0)]) <= 0
-        phases = [(variable, PHASE_IDLENESS) for variable in self._fullest.values()]
-        return _sum([(self._fullest_of_all, IDLENESS), *phases])
+        phases = [(variable, PHASE_IDLENESS) for variable in self._fullest_of.values()]
+        return _sum([(self._fullest, IDLENESS), *phases])
 
     def _attained(self, losses: Iterable[tuple[pulp.LpVariable, int]]) -> pulp.LpAffineExpression:
         pairs = self._problem.pairs
@@ -199,8 +127,7 @@ class _Program:
         for members in classes.values():
             station, load = self._stations[members[0]], loads[members[0]]
             terms = [(self._flows[i], share) for i, share in load.items()]
-            share = station.capacity_rps / self._capacity
-            self._lp += _sum([*terms, (self._fullest[station.phase], -share)]) <= 0
+            self._add_capacity_rows(station, terms)
             if station.losses:
                 loss = self._lp.add_variable(f"loss_{len(losses)}", 0)
                 losses.append((loss, len(members)))
@@ -208,6 +135,17 @@ class _Program:
                     scaled = [(flow, slope * part) for flow, part in terms]
                     self._lp += _sum([*scaled, (loss, -1.0)]) <= offset / self._scale
         return losses
+
+    def _add_capacity_rows(
+        self, station: Station, terms: list[tuple[pulp.LpVariable, float]]
+    ) -> None:
+        """A station's load fits, and is no fuller than the fullest, of all and of its phase."""
+        capacity = station.capacity_rps
+        self._lp += _sum(terms) <= capacity / self._scale
+        of_all = max(capacity / self._most, SMALLEST)
+        self._lp += _sum([*terms, (self._fullest, -of_all)]) <= 0
+        of_phase = max(capacity / self._totals[station.phase], SMALLEST)
+        self._lp += _sum([*terms, (self._fullest_of[station.phase], -of_phase)]) <= 0
 
     def _load(self, station: str) -> dict[int, float]:
         """The share of every orbit that goes through the station."""
@@ -233,47 +171,3 @@ class _Program:
 
 def _sum(terms: Iterable[tuple[pulp.LpVariable, float]]) -> pulp.LpAffineExpression:
     return pulp.LpAffineExpression(list(terms))
-
-
-def symmetric_pairs(problem: FlowProblem, indices: Iterable[int]) -> list[list[int]]:
-    """Pairs that nothing tells apart, found by colour refinement.
-
-    Averaging an optimal flow over such pairs keeps it feasible and optimal, so equal flows within
-    an orbit lose nothing.
-
-    Source: Grohe, Kersting, Mladenov, Selman, "Dimension Reduction via Colour Refinement" (2014).
-    """
-    pairs = [(i, problem.pairs[i]) for i in indices]
-    colours = _numbered(
-        {s.id: (s.phase, s.capacity_rps, s.losses) for s in problem.stations}
-        | {port: ("port", capacity) for port, capacity in problem.ports.items()}
-    )
-    while True:
-        labels = {i: _label(pair, colours) for i, pair in pairs}
-        seen: dict[str, Counter[Hashable]] = defaultdict(Counter)
-        for i, pair in pairs:
-            for station in pair.stations:
-                seen[station][labels[i]] += 1
-            for port, sent in pair.bytes:
-                seen[port][labels[i], sent] += 1
-        refined = _numbered(
-            {name: (colour, frozenset(seen[name].items())) for name, colour in colours.items()}
-        )
-        if len(set(refined.values())) == len(set(colours.values())):
-            break
-        colours = refined
-    orbits: dict[Hashable, list[int]] = defaultdict(list)
-    for i, _ in pairs:
-        orbits[labels[i]].append(i)
-    return list(orbits.values())
-
-
-def _label(pair: Pair, colours: Mapping[str, int]) -> Hashable:
-    ports = sorted((colours[port], sent) for port, sent in pair.bytes)
-    ends = (colours[pair.prefill], colours[pair.decode])
-    return (ends, pair.attainment_ratio, tuple(ports))
-
-
-def _numbered(keys: Mapping[str, Hashable]) -> dict[str, int]:
-    numbers: dict[Hashable, int] = {}
-    return {name: numbers.setdefault(key, len(numbers)) for name, key in keys.items()}

@@ -14,7 +14,7 @@ from thunderserve.control.planner.figures import (
     loss_lines,
     prefill_figures,
 )
-from thunderserve.control.planner.orchestration import Station
+from thunderserve.control.planner.flow import Station
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.core.plan import Phase
 
