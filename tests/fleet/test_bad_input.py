@@ -35,7 +35,7 @@ def _post(fleet: Fleet, body: str) -> tuple[int, dict[str, Any]]:
     [
         ({"model": "gpt-9"}, 404, "model", "gpt-9"),
         ({"max_tokens": -3}, 400, "max_tokens", "-3"),
-        ({"prompt": TOO_LONG}, 400, "prompt", "2048"),
+        ({"prompt": TOO_LONG}, 400, "prompt", "4001 tokens"),
         ({"temperature": 9}, 400, "temperature", "9"),
     ],
 )
@@ -66,5 +66,5 @@ async def test_sdk_raises_for_unknown_model_and_long_prompt(fleet: Fleet) -> Non
     async with AsyncClient(fleet.router) as client:
         with pytest.raises(NotFoundError, match="gpt-9"):
             await client.generate("x", model="gpt-9")
-        with pytest.raises(InvalidArgumentError, match="2048"):
+        with pytest.raises(InvalidArgumentError, match="4001 tokens"):
             await client.generate(TOO_LONG)
