@@ -34,7 +34,7 @@ class Leadership:
         key: The key.
         name: This replica's advertised address; the key's value.
         lease_ttl_s: How long a dead leader is waited for.
-        on_change: Called when this replica begins or ceases to lead.
+        on_change: Called when this replica begins or ceases to lead, or learns who does.
     """
 
     def __init__(
@@ -60,6 +60,11 @@ class Leadership:
     def leads(self) -> bool:
         """True while this replica believes to lead."""
         return self._fence is not None
+
+    @property
+    def leader(self) -> str:
+        """Address of the replica that leads, as far as is known; empty for none."""
+        return self._leader
 
     @property
     def led_s(self) -> float:
@@ -102,6 +107,7 @@ class Leadership:
                 if self._key not in entries:
                     return
                 self._leader = entries[self._key].value.decode()
+                self._on_change()
 
     async def _term(self, backoff: Backoff) -> None:
         self._lease_id = await self._store.grant_lease(self._lease_ttl_s)
