@@ -70,7 +70,7 @@ class RouterUnderTest:
     def follow(self, plan: Plan) -> None:
         """As the plan watch would."""
         self.table.update(plan, self.fleet.live)
-        self.clients.retain(self.fleet.live)
+        self.clients.keep(self.fleet.live)
 
     async def serve_pairs(
         self,

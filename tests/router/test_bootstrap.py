@@ -146,6 +146,7 @@ async def test_generate_takes_every_kind_of_input(planned: RunningRouter) -> Non
     ("fields", "error", "words"),
     [
         ({"model": "gpt-9"}, NotFoundError, "serves 'demo'"),
+        ({"request_id": "a\nb"}, InvalidArgumentError, "request_id"),
         ({"sampling": types_pb2.SamplingParams(max_tokens=-1)}, InvalidArgumentError, "is -1"),
         ({"sampling": types_pb2.SamplingParams(max_tokens=5000)}, InvalidArgumentError, "2048"),
         ({"tokens": router_pb2.TokenInput()}, InvalidArgumentError, "empty"),

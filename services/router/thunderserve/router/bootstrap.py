@@ -116,7 +116,7 @@ async def _follow(
         except ConflictError as error:
             _log.warning("refused: %s", error)
             return
-        clients.retain(view.workers)
+        clients.keep(view.workers)
         # Control waits for this before it lets a group change its phase.
         membership.notify()
 

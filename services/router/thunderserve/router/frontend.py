@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from thunderserve.router.dispatch import Answer, Dispatcher
+    from thunderserve.router.dispatch import Answer, Dispatcher, DispatchStatistics
     from thunderserve.router.job import GenerationRequest
     from thunderserve.router.routing import RouteTable
     from thunderserve.router.tokenizer import ModelTokenizer
@@ -78,7 +78,7 @@ class TextStream:
     def _text(self, chunk: TokenChunk) -> tuple[str, bool]:
         """What these tokens let show, and whether a stop string was reached."""
         token_ids, ended = chunk.token_ids, chunk.finish_reason is not None
-        if ended and token_ids and self._job.ends_at(token_ids[-1]):
+        if token_ids and self._job.ends_at(token_ids[-1]):
             token_ids = token_ids[:-1]  # an end token is not part of the text
         text = self._detokenizer.push(token_ids)
         if ended:
@@ -135,6 +135,10 @@ class Frontend:
         """Prompt and answer together: the model's, or less where a worker holds less."""
         held = [w.capabilities.context_tokens for w in self.table.workers]
         return min([self.tokenizer.context_tokens, *(tokens for tokens in held if tokens > 0)])
+
+    def statistics(self) -> DispatchStatistics:
+        """Counts since the router started."""
+        return self._dispatcher.statistics()
 
     @asynccontextmanager
     async def generate(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from thunderserve.router.http_errors import plain_error
+from thunderserve.router.job import is_harmless_id
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Boundary"]
 
 _log = logging.getLogger(__name__)
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Boundary:
@@ -57,4 +55,4 @@ class Boundary:
 def _request_id(scope: Scope) -> str:
     """The client's own, if it is harmless in logs and headers."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if is_harmless_id(given) else uuid.uuid4().hex

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
 from thunderserve.core.request import (
@@ -12,7 +13,9 @@ from thunderserve.core.request import (
     WireMode,
 )
 
-__all__ = ["ChatMessage", "GenerationRequest", "Job", "Prompt"]
+__all__ = ["ChatMessage", "GenerationRequest", "Job", "Prompt", "is_harmless_id"]
+
+_HARMLESS_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,8 @@ class Job:
         leg_id = f"{self.request_id}-{ticket.room:x}"
         transfer = None if colocated else ticket
         return DecodeLeg(leg_id, self.prompt_token_ids, self.sampling, transfer, epoch)
+
+
+def is_harmless_id(given: str) -> bool:
+    """True when a client's request id may appear in logs and headers as it is."""
+    return _HARMLESS_ID.fullmatch(given) is not None

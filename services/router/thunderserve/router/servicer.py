@@ -10,7 +10,7 @@ from thunderserve.api.router.v1 import router_pb2
 from thunderserve.api.router.v1.router_pb2_grpc import RouterServiceServicer
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.request import SamplingParams
-from thunderserve.router.job import ChatMessage, GenerationRequest
+from thunderserve.router.job import ChatMessage, GenerationRequest, is_harmless_id
 from thunderserve.wire.enums import finish_reason_to_proto, wire_mode_from_proto
 from thunderserve.wire.requests import generation_report_to_proto, sampling_from_proto
 
@@ -70,7 +70,7 @@ class RouterServicer(RouterServiceServicer):
         context: _Context,  # noqa: ARG002 - not needed
     ) -> router_pb2.RouterStatus:
         """Plan, pairs and counts."""
-        table = self._frontend.table
+        table, done = self._frontend.table, self._frontend.statistics()
         counts = [
             router_pb2.RouteCount(prefill=c.prefill, decode=c.decode, dispatch_count=c.dispatches)
             for c in table.counts()
@@ -80,6 +80,9 @@ class RouterServicer(RouterServiceServicer):
             ready=table.ready,
             in_flight_count=self._frontend.admission.in_flight,
             route_counts=counts,
+            retry_count=done.retries,
+            continuation_count=done.continuations,
+            disagreement_count=done.disagreements,
         )
 
 
@@ -87,7 +90,7 @@ def _request_from_proto(message: router_pb2.GenerateRequest) -> GenerationReques
     has_sampling = message.HasField("sampling")
     sampling = sampling_from_proto(message.sampling) if has_sampling else SamplingParams()
     return GenerationRequest(
-        request_id=message.request_id or uuid.uuid4().hex,
+        request_id=_request_id(message.request_id),
         model=message.model,
         prompt=_prompt_from_proto(message),
         sampling=sampling,
@@ -95,6 +98,16 @@ def _request_from_proto(message: router_pb2.GenerateRequest) -> GenerationReques
         stop=tuple(message.stop),
         wire_mode=wire_mode_from_proto(message.wire_mode),
     )
+
+
+def _request_id(given: str) -> str:
+    if given and not is_harmless_id(given):
+        raise InvalidArgumentError(
+            f"request_id {given[:40]!r} is not 1 to 128 letters, digits, dots, dashes, colons and "
+            "underscores",
+            param="request_id",
+        )
+    return given or uuid.uuid4().hex
 
 
 def _prompt_from_proto(message: router_pb2.GenerateRequest) -> Prompt:

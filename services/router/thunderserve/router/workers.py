@@ -9,7 +9,7 @@ from thunderserve.runtime.channel import open_channel
 from thunderserve.runtime.worker_legs import WorkerLegs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     import grpc
 
@@ -40,8 +40,12 @@ class WorkerClients:
             self._open[process] = (channel, WorkerLegs(channel))
         return self._open[process][1]
 
-    def retain(self, workers: Iterable[Worker]) -> None:
-        """Close the channels of all others, once their requests have ended."""
+    def keep(self, workers: Collection[Worker]) -> None:
+        """Connect to these, and close all other channels once their requests have ended."""
+        for worker in workers:
+            self.legs_of(worker)
+            channel, _ = self._open[_process(worker)]
+            channel.get_state(try_to_connect=True)  # so that no request waits for it
         gone = self._open.keys() - {_process(worker) for worker in workers}
         for process in gone:
             task = asyncio.create_task(self._close_when_idle(*self._open.pop(process)))
