@@ -48,13 +48,11 @@ def vector_partitions(counts: Counts, most: Counts) -> Iterator[tuple[Counts, ..
 
 
 def best_of_all(problem: Problem) -> float:
-    """The highest score over every partition and every choice of phases."""
+    """The highest score over every partition and every choice of phases; misfits stay idle."""
     evaluator, bins = Evaluator(problem), Bins(problem.cluster)
     parallelism = Parallelism(problem, evaluator.shapes, bins)
     best = 0.0
     for groups in vector_partitions(bins.sizes, bins.sizes):
-        if any(parallelism.choose(counts, Phase.PREFILL) is None for counts in groups):
-            continue
         for phases in set(product((Phase.PREFILL, Phase.DECODE), repeat=len(groups))):
             chosen = [
                 (phase, parallelism.choose(counts, phase))
