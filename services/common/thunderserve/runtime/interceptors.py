@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -69,8 +70,10 @@ def _guard_stream(inner: Any, method: str) -> Any:
     @functools.wraps(inner)
     async def guarded(request: Any, context: _Context) -> AsyncIterator[Any]:
         try:
-            async for response in inner(request, context):
-                yield response
+            # Closed here, not when it is collected: a handler frees its things in `finally`.
+            async with contextlib.aclosing(inner(request, context)) as responses:
+                async for response in responses:
+                    yield response
         except ThunderServeError as error:
             await _abort(context, error)
         except (grpc.aio.AbortError, grpc.aio.BaseError):
