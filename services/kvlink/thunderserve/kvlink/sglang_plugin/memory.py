@@ -1,0 +1,127 @@
+"""The engine's KV pool and metadata, read and written by page number.
+
+SGLang hands a transfer backend raw pointers: for each layer a key and a value buffer of
+(pages, page tokens, kv heads, head dim), and one CPU buffer for each kind of metadata.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from thunderserve.core.errors import TransferError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from thunderserve.core.kv import KvLayout
+    from thunderserve.kvlink.protocol import Block
+
+__all__ = ["AuxMemory", "PageMemory", "tensor_at"]
+
+
+class PageMemory:
+    """Pages of all layers, on a CPU or a CUDA device.
+
+    Args:
+        buffers: Keys of every layer, then values of every layer: (pages, page tokens, kv heads,
+            head dim) int16, the bit patterns of the layout's dtype.
+    """
+
+    def __init__(self, layout: KvLayout, buffers: Sequence[torch.Tensor]) -> None:
+        self._layout = layout
+        self._keys = buffers[: layout.layer_count]
+        self._values = buffers[layout.layer_count :]
+        self._device = buffers[0].device
+        # Beside the engine's own streams, so that a transfer waits for no forward pass.
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    def read(self, block: Block, pages: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
+        """Gather pages.
+
+        Args:
+            block: The layers; its page count is that of `pages`.
+            pages: Numbers in the pool.
+
+        Returns:
+            (layers, keys|values, pages, page tokens, kv heads, head dim) uint16.
+        """
+        shape = self._layout.block_shape(block.layer_count, block.page_count)
+        with torch.cuda.stream(self._stream):
+            index = torch.from_numpy(pages.astype(np.int64)).to(self._device)
+            gathered = torch.empty(shape, dtype=torch.int16, device=self._device)
+            for place, layer in enumerate(_layers(block)):
+                torch.index_select(self._keys[layer], 0, index, out=gathered[place, 0])
+                torch.index_select(self._values[layer], 0, index, out=gathered[place, 1])
+            on_host = gathered.cpu()  # waits for the stream
+        return on_host.numpy().view(np.uint16)
+
+    def write(
+        self, block: Block, pages: npt.NDArray[np.int32], values: npt.NDArray[np.uint16]
+    ) -> None:
+        """Scatter pages; on return the engine may read them. The shape is that of `read`."""
+        with torch.cuda.stream(self._stream):
+            index = torch.from_numpy(pages.astype(np.int64)).to(self._device)
+            source = torch.from_numpy(values.view(np.int16)).to(self._device)
+            for place, layer in enumerate(_layers(block)):
+                self._keys[layer].index_copy_(0, index, source[place, 0])
+                self._values[layer].index_copy_(0, index, source[place, 1])
+        if self._stream is not None:
+            self._stream.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class AuxMemory:
+    """SGLang's metadata of requests: one row a request in each of several CPU buffers."""
+
+    pointers: tuple[int, ...]
+    row_bytes: tuple[int, ...]
+
+    def read(self, row: int) -> bytes:
+        """The row of all buffers, one after the other."""
+        parts = zip(self.pointers, self.row_bytes, strict=True)
+        return b"".join(ctypes.string_at(start + row * size, size) for start, size in parts)
+
+    def write(self, row: int, data: bytes) -> None:
+        """Put a row back; raises TransferError when the other engine has other buffers."""
+        if len(data) != sum(self.row_bytes):
+            raise TransferError(
+                f"{len(data)} bytes of metadata came, {sum(self.row_bytes)} were expected: "
+                "start both engines with the same SGLang version and options"
+            )
+        offset = 0
+        for start, size in zip(self.pointers, self.row_bytes, strict=True):
+            ctypes.memmove(start + row * size, data[offset : offset + size], size)
+            offset += size
+
+
+def tensor_at(pointer: int, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """A view of memory that somebody else owns and keeps: int16, contiguous."""
+    if device.type == "cuda":
+        return torch.as_tensor(_CudaArray(pointer, shape), device=device)
+    memory = (ctypes.c_int16 * math.prod(shape)).from_address(pointer)
+    return torch.frombuffer(memory, dtype=torch.int16).view(shape)
+
+
+class _CudaArray:
+    """Describes device memory the way that torch and others read it."""
+
+    def __init__(self, pointer: int, shape: tuple[int, ...]) -> None:
+        self.__cuda_array_interface__ = {
+            "data": (pointer, False),
+            "shape": shape,
+            "typestr": "<i2",
+            "strides": None,
+            "version": 3,
+        }
+
+
+def _layers(block: Block) -> range:
+    return range(block.first_layer, block.first_layer + block.layer_count)
