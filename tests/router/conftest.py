@@ -8,8 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import httpx
+import openai
 import pytest
 from fake_workers import FakeFleet, plan_of
+from hypothesis import settings
 
 from thunderserve.core.plan import Phase
 from thunderserve.demo_model import model_path
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from fake_workers import Behaviour
 
     from thunderserve.core.plan import Plan
+
+# A busy machine is no failure.
+settings.register_profile("router", deadline=None, max_examples=60)
+settings.load_profile("router")
 
 MODEL = "demo"
 MAX_BODY_BYTES = 100_000
@@ -110,6 +117,36 @@ async def http_router(router: RouterUnderTest) -> AsyncIterator[RouterUnderTest]
     async with serve_http(app, "127.0.0.1:0", drain_s=1.0) as address:
         router.url = f"http://{address}"
         yield router
+
+
+@pytest.fixture
+async def served(http_router: RouterUnderTest) -> RouterUnderTest:
+    await http_router.serve_pairs(prefill={"p0": None}, decode={"d0": None, "d1": None})
+    return http_router
+
+
+@pytest.fixture
+async def http(http_router: RouterUnderTest) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=http_router.url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def asgi(router: RouterUnderTest) -> AsyncIterator[httpx.AsyncClient]:
+    """The application without sockets, for the many cases that only it decides."""
+    await router.serve_pairs(prefill={"p0": None}, decode={"d0": None})
+    app = build_app(router.frontend, max_body_bytes=MAX_BODY_BYTES, unix_clock=time.time)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
+        yield client
+
+
+@pytest.fixture
+async def sdk(http_router: RouterUnderTest) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{http_router.url}/v1", api_key="none", max_retries=0
+    ) as client:
+        yield client
 
 
 @pytest.fixture
