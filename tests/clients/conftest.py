@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import os
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 
+from thunderserve.admin.main import main
 from thunderserve.api.control.v1 import control_pb2, control_pb2_grpc
 from thunderserve.api.router.v1 import router_pb2, router_pb2_grpc
 from thunderserve.api.types.v1 import types_pb2
@@ -237,3 +242,56 @@ async def control_address(control: FakeControl, free_ports: FreePorts) -> AsyncI
 def nobody(free_ports: FreePorts) -> str:
     """An address at which nothing listens."""
     return f"127.0.0.1:{free_ports.take()}"
+
+
+class Ended(NamedTuple):
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Thunderctl(Protocol):
+    """Run `thunderctl` with these arguments."""
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> Ended: ...
+
+
+class Program(Protocol):
+    """Run a program with these arguments and variables."""
+
+    async def __call__(self, *arguments: str, **environment: str) -> Ended: ...
+
+
+@pytest.fixture
+def thunderctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Thunderctl:
+    """In this process, which is quicker than `thunderctl_program`."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def run(*arguments: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = await asyncio.to_thread(main, arguments)
+        return Ended(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def thunderctl_program() -> Program:
+    """The installed program, in a process of its own."""
+
+    async def run(*arguments: str, **environment: str) -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).parent / "thunderctl",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"NO_COLOR": "1"} | environment,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    return run

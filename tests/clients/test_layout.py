@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from thunderserve.cli.layout import (
-    EngineName,
-    FleetOptions,
-    Layout,
-    StoreName,
-    lay_out,
-    to_toml,
-)
+from thunderserve.cli.layout import Layout, lay_out, to_toml
+from thunderserve.cli.options import EngineName, FleetOptions, StoreName
 from thunderserve.core.errors import ConfigError
 from thunderserve.core.request import WireMode
 from thunderserve.runtime.config import build_config, load_config

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from thunderserve.cli.demo_traffic import Figures
-    from thunderserve.cli.layout import FleetOptions
+    from thunderserve.cli.options import FleetOptions
 
 __all__ = ["demo"]
 

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from thunderserve.cli.layout import FleetOptions, Layout, Member, StoreName, lay_out
+from thunderserve.cli.layout import Layout, Member, lay_out
+from thunderserve.cli.options import FleetOptions, StoreName
 from thunderserve.cli.ports import FreePorts
 from thunderserve.cli.probes import HttpProbe
 from thunderserve.cli.supervisor import Child, Supervisor, last_lines

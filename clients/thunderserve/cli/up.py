@@ -18,7 +18,7 @@ from thunderserve.core.errors import UnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thunderserve.cli.layout import FleetOptions
+    from thunderserve.cli.options import FleetOptions
 
 __all__ = ["describe", "stop_on_signals", "unless_stopped", "up"]
 

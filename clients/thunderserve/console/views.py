@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ __all__ = [
     "flips_table",
     "groups_table",
     "nodes_table",
+    "plan_report",
     "plan_table",
     "plans_table",
     "routes_table",
@@ -64,6 +66,15 @@ def plan_table(plan: Plan) -> RenderableType:
         Text(" · ".join(part for part in parts if part)),
         make_table(("GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"), rows),
     )
+
+
+def plan_report(plan: Plan) -> RenderableType:
+    """A plan with its routes and what the cost model expects of it."""
+    parts: list[RenderableType] = [plan_table(plan), Text(), routes_table(plan)]
+    if plan.predicted is not None:
+        rows = ((f.name, f"{getattr(plan.predicted, f.name):.4g}") for f in fields(plan.predicted))
+        parts += [Text(), make_table(("EXPECTED", "VALUE>"), rows)]
+    return Lines(*parts)
 
 
 def routes_table(plan: Plan) -> Table:

@@ -1,0 +1,88 @@
+"""`thunderserve plan`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thunderserve import demo_model
+from thunderserve.cli.main import main
+from thunderserve.core.plan import Phase
+from thunderserve.core.plan_file import plan_from_mapping
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLUSTER = """
+network: {gbit_per_s: 10}
+nodes:
+  - {id: n0, gpus: [{type: A40, count: 2}]}
+  - {id: n1, gpus: [{type: 3090Ti, count: 2}]}
+"""
+SHORT = ("--time-budget", "0.5", "--rate", "2")
+
+
+def test_plan_writes_a_plan_file_for_a_cluster_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`-o json` is what `thunderctl plan apply` reads, and stdout holds nothing else."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER, encoding="utf-8")
+
+    status = main(["plan", "--cluster", str(file), "--model", "llama-7b", *SHORT, "-o", "json"])
+
+    assert status == 0
+    plan = plan_from_mapping(json.loads(capsys.readouterr().out))
+    assert {group.phase for group in plan.groups} == {Phase.PREFILL, Phase.DECODE}
+    assert {gpu.node for group in plan.groups for gpu in group.gpus} == {"n0", "n1"}
+    assert plan.model == "llama-7b"
+
+
+def test_plan_reads_a_models_folder_and_shows_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo's model on two hosts."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER, encoding="utf-8")
+
+    folder = str(demo_model.model_path())
+    status = main(["plan", "--cluster", str(file), "--model", folder, *SHORT])
+
+    assert status == 0
+    out = capsys.readouterr().out
+    assert "PREFILL" in out
+    assert "slo_attainment_ratio" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--cluster", "/no/such", "--model", "llama-7b"), "/no/such"),
+        (("--cluster", "paper-cloud-32", "--model", "gpt-9"), "gpt-9"),
+        (("--cluster", "paper-cloud-32", "--model", "llama-7b", "--workload", "mine"), "mine"),
+        (("--cluster", "paper-cloud-32", "--model", "llama-7b", "--slo-ttft", "-1"), "-1"),
+    ],
+)
+def test_plan_names_what_it_does_not_know(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on stderr, exit status 2, and nothing on stdout."""
+    status = main(["plan", *arguments])
+
+    captured = capsys.readouterr()
+    assert (status, captured.out) == (2, "")
+    assert named in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_plan_refuses_cluster_file_that_is_not_yaml(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file and the place in it."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text("nodes: [", encoding="utf-8")
+
+    assert main(["plan", "--cluster", str(file), "--model", "llama-7b"]) == 2
+    assert f"{file} is not YAML" in capsys.readouterr().err
