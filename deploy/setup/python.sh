@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the virtual environment that ThunderServe runs in, and is quick when it is up to date.
 #
-#   deploy/setup/python.sh                           .venv, editable, with the development tools
-#   deploy/setup/python.sh STEP FOLDER [PROJECT]     one step: venv | torch | sglang | project
+#   deploy/setup/python.sh                         .venv, editable, with the development tools
+#   deploy/setup/python.sh STEP FOLDER [PROJECT]   one step; images are built so, see image.sh
 #
 # The order matters. PyPI's torch brings CUDA packages by the gigabyte, so torch comes first and
 # alone, with pip, which takes a CPU build from wherever pip is configured to look. SGLang pins a
@@ -12,7 +12,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 torch="torch==2.13.0"
-sglang=(torchvision==0.28.0 sglang==0.5.23)
+torchvision="torchvision==0.28.0"
+sglang="sglang==0.5.23"
 constraints="$PWD/requirements/constraints.txt"
 
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -58,14 +59,20 @@ install() {
 
 step() {
   case $1 in
+    *-cuda) constraints=/dev/null ;; # SGLang's own pins rule there
+  esac
+  case $1 in
     venv) make_venv "$2" ;;
     torch) "$2/bin/pip" install -qq "$torch" ;;
     sglang)
       install "$2" --requirement requirements/sglang-cpu.txt
-      install "$2" --no-deps "${sglang[@]}"
+      install "$2" --no-deps "$torchvision" "$sglang"
       ;;
-    project) install "$2" ${3:-"--editable" ".[dev]"} ;;
-    *) fail "unknown step $1; one of venv, torch, sglang, project" ;;
+    sglang-cuda) install "$2" "$sglang" ;;
+    project | project-cuda)
+      if [ $# -gt 2 ]; then install "$2" "$3"; else install "$2" --editable ".[dev]"; fi
+      ;;
+    *) fail "unknown step $1; one of venv, torch, sglang, project, sglang-cuda, project-cuda" ;;
   esac
 }
 
