@@ -87,6 +87,7 @@ class Leadership:
         backoff = Backoff(first_s=0.05, longest_s=1.0)
         while True:
             try:
+                await self.resign()  # a lease that outlived its term would only be waited for
                 await self._wait_vacant()
                 await self._term(backoff)
             except UnavailableError as error:
@@ -100,6 +101,7 @@ class Leadership:
         self._cease()
         if self._lease_id:
             await self._store.revoke_lease(self._lease_id)
+            self._lease_id = 0
 
     async def _wait_vacant(self) -> None:
         async with aclosing(mirror(self._store, self._key)) as mappings:
@@ -114,7 +116,6 @@ class Leadership:
         put = Put(self._key, self._name.encode(), self._lease_id)
         won = await self._store.commit([CreatedAt(self._key, 0)], [put])
         if won is None:
-            await self._store.revoke_lease(self._lease_id)
             return
         _log.info("this replica (%s) leads", self._name)
         backoff.reset()

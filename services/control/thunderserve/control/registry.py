@@ -95,6 +95,7 @@ class MemberSession:
             await self._store.revoke_lease(self._lease_id)
 
     async def _keep(self) -> None:
+        recorded = True
         while True:
             await self._beaten.wait()
             self._beaten.clear()
@@ -104,7 +105,11 @@ class MemberSession:
                 self._lease_id = 0
                 self._beaten.set()
             except UnavailableError as error:
-                _log.warning("%s was heard, but not recorded: %s", self.key, error)
+                level = logging.WARNING if recorded else logging.DEBUG
+                _log.log(level, "%s is heard, but not recorded: %s", self.key, error)
+                recorded = False
+            else:
+                recorded = True
 
     async def _write(self) -> None:
         assert self.heartbeat is not None  # noqa: S101 - a beat woke us

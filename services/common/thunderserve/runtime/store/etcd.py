@@ -50,11 +50,13 @@ class _Endpoint:
 
     @classmethod
     def open(cls, address: str, stubs: Any) -> _Endpoint:
-        channel = open_channel(address)
+        channel = open_channel(address, max_reconnect_backoff_ms=_LONGEST_BACKOFF_MS)
         kv, lease, watch = (getattr(stubs, f"{name}Stub")(channel) for name in _SERVICES)
         return cls(address, channel, kv, lease, watch)
 
 
+# Leases run on while etcd is away: back within a fraction of one, members are not taken for lost.
+_LONGEST_BACKOFF_MS = 250
 _SERVICES = ("KV", "Lease", "Watch")
 
 

@@ -126,6 +126,15 @@ class GroupFigures:
             return self.decode.capacity_rps
         return 1 / (1 / self.prefill.capacity_rps + 1 / self.decode.capacity_rps)
 
+    @property
+    def idle_s(self) -> float:
+        """How slow it is when idle: mean time to the first token, time per later token."""
+        first_s = sum(self.prefill.latency_s) / len(self.prefill.latency_s)
+        later_s = self.decode.curve[0][1] if self.decode.curve else math.inf
+        if self.phase is Phase.COLOCATED:
+            return first_s + later_s
+        return first_s if self.phase is Phase.PREFILL else later_s
+
     def ttft_ratio(self, load_rps: float, bound_s: float) -> float:
         """Share of first tokens in time at that load."""
         return self.prefill.ttft_ratio(load_rps, bound_s)

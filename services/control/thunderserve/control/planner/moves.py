@@ -4,7 +4,7 @@
 
     flip    PREFILL{4} -> DECODE{4}            move   {4} {2} -> {3} {3}
     split   {4} -> {2} {2}                     swap   {2 A, 2 B} {4 C} -> {A, 2 B, C} {A, 3 C}
-    merge   {2} {2} -> {4}
+    merge   {2} {2} -> {4}                     tune   pp 4 -> tp 2, pp 2
 
 Source: ThunderServe (MLSys 2025) searches partitions and phases by tabu search; which moves it
 uses is not in the sources at hand, so these are ours.
@@ -61,7 +61,7 @@ def split(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[P
         return None
     half = _only(part.counts, some, taken)
     rest = replace(part, counts=_minus(part.counts, half))
-    return [*_with(partition, {at: rest}), Part(draws.pick(phases), half)]
+    return [*_with(partition, {at: rest}), Part(draws.pick(phases), half, part.haste)]
 
 
 def merge(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
@@ -71,8 +71,9 @@ def merge(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[P
         return None
     one, other = pair
     counts = _plus(partition[one].counts, partition[other].counts)
-    phase = partition[draws.pick(pair)].phase
-    return [p for i, p in enumerate(partition) if i not in pair] + [Part(phase, counts)]
+    like = partition[draws.pick(pair)]
+    rest = [part for i, part in enumerate(partition) if i not in pair]
+    return [*rest, replace(like, counts=counts)]
 
 
 def move(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
@@ -112,7 +113,16 @@ def swap(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Pa
     )
 
 
-MOVES: tuple[Move, ...] = (flip, split, merge, move, swap)
+def tune(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
+    """Give a group another of its parallel configurations."""
+    del phases
+    at = draws.below(len(partition))
+    part = partition[at]
+    haste = draws.below(part.haste + 2)
+    return None if haste == part.haste else _with(partition, {at: replace(part, haste=haste)})
+
+
+MOVES: tuple[Move, ...] = (flip, split, merge, move, swap, tune)
 
 
 def _with(partition: Partition, changed: dict[int, Part]) -> list[Part]:

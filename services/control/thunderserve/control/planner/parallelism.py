@@ -1,7 +1,8 @@
 """How a group holds the model: tensor-parallel within a node, pipeline stages across.
 
 Every (tp, pp) that uses all of the group's GPUs is tried; layers go to unequal stages so that the
-slowest is as fast as can be, within each stage's memory. A phase keeps what serves it best.
+slowest is as fast as can be, within each stage's memory. A phase keeps what may serve it best: more
+requests, or fewer sooner; which of these is better depends on what the other groups take.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 from thunderserve.control.planner.design import Design, DesignStage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import math
+from collections.abc import Iterator, Sequence
 
     from thunderserve.control.planner.partition import Bins, Counts
     from thunderserve.control.planner.problem import EngineLimits, Problem
@@ -31,24 +33,38 @@ class Parallelism:
         self._problem = problem
         self._shapes = shapes
         self._bins = bins
-        self._chosen: dict[tuple[Counts, Phase], Design | None] = {}
+        self._options: dict[tuple[Counts, Phase], tuple[Design, ...]] = {}
 
-    def choose(self, counts: Counts, phase: Phase) -> Design | None:
-        """The design that serves the phase best; None when no design holds the model.
+    def options(self, counts: Counts, phase: Phase) -> tuple[Design, ...]:
+        """The designs worth having: none serves more requests in time, and each of them sooner.
 
-        Best is the most requests per second that meet the bounds the group decides on; of equal
-        ones, the highest capacity.
+        The first serves the most, the last is the quickest; empty when none holds the model.
         """
         key = (counts, phase)
-        if key not in self._chosen:
-            self._chosen[key] = max(
-                self._designs(counts), key=lambda design: self._worth(design, phase), default=None
+        if key not in self._options:
+            ranked = sorted(
+                (design for design in self._designs(counts) if self._serves(design, phase)),
+                key=lambda design: self._worth(design, phase),
+                reverse=True,
             )
-        return self._chosen[key]
+            self._options[key] = tuple(self._ever_quicker(ranked, phase))
+        return self._options[key]
+
+    def _serves(self, design: Design, phase: Phase) -> bool:
+        return self._shapes.figures(design, phase).capacity_rps > 0
 
     def _worth(self, design: Design, phase: Phase) -> tuple[float, float]:
-        capacity = self._shapes.figures(design, phase).capacity_rps
-        return self._shapes.alone_rps(design, phase), capacity
+        """Requests per second in time; of equal ones, the quicker."""
+        quickness = -self._shapes.figures(design, phase).idle_s
+        return round(self._shapes.alone_rps(design, phase), 9), quickness
+
+    def _ever_quicker(self, ranked: Sequence[Design], phase: Phase) -> Iterator[Design]:
+        quickest_s = math.inf
+        for design in ranked:
+            idle_s = self._shapes.figures(design, phase).idle_s
+            if idle_s < quickest_s:
+                yield design
+                quickest_s = idle_s
 
     def _designs(self, counts: Counts) -> Iterator[Design]:
         problem = self._problem

@@ -8,7 +8,7 @@ partition is put into a canonical order of nodes and parts.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thunderserve.core.plan import Phase
@@ -25,10 +25,17 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """A group: its phase, and how many GPUs it takes of each bin."""
+    """A group.
+
+    Attributes:
+        counts: How many GPUs it takes of each bin.
+        haste: Which of its sensible parallel configurations it has: 0 serves the most requests,
+            higher ones serve fewer, sooner.
+    """
 
     phase: Phase
     counts: Counts
+    haste: int = 0
 
     @property
     def size(self) -> int:
@@ -83,7 +90,9 @@ class Bins:
             for target, source in zip(nodes, ranked, strict=True):
                 for there, here in zip(self._columns[target], self._columns[source], strict=True):
                     order[there] = here
-        moved = (Part(p.phase, tuple(p.counts[index] for index in order)) for p in kept)
+        moved = (
+            replace(part, counts=tuple(part.counts[index] for index in order)) for part in kept
+        )
         return tuple(sorted(moved))
 
     def _use(self, node: str, parts: Sequence[Part]) -> list[tuple[Counts, str, int]]:
