@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from thunderserve.cli.demo_checks import check_exactness, check_flip
-from thunderserve.cli.demo_prompts import CHAT, COMPLETIONS
+from thunderserve.cli.demo_prompts import CHAT, COMPLETIONS, LONG
 from thunderserve.cli.demo_story import Story
 from thunderserve.cli.demo_traffic import ask_http, ask_sdk
 from thunderserve.cli.fleet import LocalFleet
@@ -67,7 +67,14 @@ async def _tell(story: Story, fleet: LocalFleet) -> None:
         story.title("The same tokens as one engine that does both phases")
         await check_exactness(story, client, layout.reference, model)
         story.title("A decode group becomes a prefill group while requests run")
-        await check_flip(story, client, control, fleet.options.groups[-1], model)
+        await check_flip(
+            story,
+            client,
+            control,
+            group=fleet.options.groups[-1],
+            reference=layout.reference,
+            model=model,
+        )
 
 
 async def _stream_prompts(story: Story, fleet: LocalFleet, client: AsyncClient) -> list[Figures]:
@@ -81,6 +88,8 @@ async def _stream_prompts(story: Story, fleet: LocalFleet, client: AsyncClient) 
             story.say(f"\nSDK · {wire}")
             story.stream(prompt)
             rows.append(await ask_sdk(client, prompt, wire, SHOWN_TOKENS, story.stream))
+        story.say(f"\nSDK · {wire} · after {len(LONG)} characters of textwrap.py")
+        rows.append(await ask_sdk(client, LONG, wire, SHOWN_TOKENS, story.stream))
     story.say("\n")
     return rows
 

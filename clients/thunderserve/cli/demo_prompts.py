@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["CHAT", "COMPLETIONS", "exactness_prompts", "tokenizer_of"]
+__all__ = ["CHAT", "COMPLETIONS", "LONG", "exactness_prompts", "tokenizer_of"]
 
 CHAT = "Write a function that reads a file and returns its lines."
 COMPLETIONS = (
@@ -21,6 +21,8 @@ COMPLETIONS = (
     "import unittest\n\nclass TestCase(unittest.TestCase):\n    def test_",
     "    def __repr__(self):\n        return ",
 )
+# The beginning of a module that everybody has; several hundred tokens.
+LONG = inspect.getsource(textwrap)[:3000]
 # Lengths in tokens: within one page of 16, several pages, and more than one chunk of 256.
 LENGTHS = (5, 16, 17, 70, 150, 300, 600)
 

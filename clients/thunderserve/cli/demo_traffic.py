@@ -131,10 +131,6 @@ class Traffic:
                 self._ended.clear()
                 await self._ended.wait()
 
-    def wrong_lengths(self, max_tokens: int) -> int:
-        """Answers with too few or too many tokens, which a repeated token would make."""
-        return sum(len(answer.token_ids) != max_tokens for _, answer in self.answers)
-
 
 async def keep_asking(
     client: AsyncClient,

@@ -152,6 +152,7 @@ def _plan(
 ) -> None:
     """Search for groups, phases and routes; no GPU and no fleet is needed."""
     from thunderserve.cli.plan import PlanInputs, compute_plan  # noqa: PLC0415 - as above
+    from thunderserve.cli.progress import working  # noqa: PLC0415 - as above
     from thunderserve.console.views import plan_report  # noqa: PLC0415 - as above
     from thunderserve.core.plan_file import plan_to_mapping  # noqa: PLC0415 - as above
     from thunderserve.core.slo import Slo  # noqa: PLC0415 - as above
@@ -167,7 +168,8 @@ def _plan(
         seed=seed,
         time_budget_s=time_budget,
     )
-    plan = compute_plan(inputs)
+    with working("searching"):
+        plan = compute_plan(inputs)
     write(plan_to_mapping(plan), plan_report(plan), output)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from rich.status import Status
 
-__all__ = ["StartProgress"]
+__all__ = ["StartProgress", "working"]
 
 
 class StartProgress:
@@ -45,3 +47,14 @@ class StartProgress:
     ) -> None:
         if self._status is not None:
             self._status.stop()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal that something takes its time."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
