@@ -16,7 +16,8 @@ from thunderserve.core.errors import (
 )
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import TransferReport, WireMode
-from thunderserve.engine.host import EngineHost, HostState
+from thunderserve.engine.host import EngineHost
+from thunderserve.engine.states import HostState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

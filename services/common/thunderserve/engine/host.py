@@ -1,11 +1,4 @@
-"""One engine and its current phase: legs run in the matching phase, a switch drains them first.
-
-::
-
-    STOPPED --start--> SERVING <--switch--> SWITCHING
-                          |                     |
-                          +-----> FAILED <------+      the process is to end
-"""
+"""One engine and its current phase: legs run in the matching phase, a switch drains them first."""
 
 from __future__ import annotations
 
@@ -15,8 +8,6 @@ import logging
 import os
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from thunderserve.core.errors import (
@@ -27,7 +18,7 @@ from thunderserve.core.errors import (
 )
 from thunderserve.core.fleet import Heartbeat
 from thunderserve.core.plan import Phase
-from thunderserve.core.request import TransferReport
+from thunderserve.engine.states import HostState, PrefillEvent, SwitchReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -35,33 +26,14 @@ if TYPE_CHECKING:
     from thunderserve.core.request import DecodeLeg, PrefillLeg, TokenChunk
     from thunderserve.engine.engine import Engine, KvLink
 
-__all__ = ["EngineHost", "HostState", "PrefillEvent", "SwitchReport"]
+__all__ = ["EngineHost"]
 
 _log = logging.getLogger(__name__)
-
-PrefillEvent = int | TransferReport
 
 _Result = TypeVar("_Result")
 
 # An engine that has answered its last request may need a moment to let go of it.
 BUSY_RETRY_S = 0.05
-
-
-class HostState(StrEnum):
-    """What a host does with a leg: only `SERVING` takes it."""
-
-    STOPPED = "STOPPED"
-    SERVING = "SERVING"
-    SWITCHING = "SWITCHING"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchReport:
-    """What a change of phase took: waiting for legs in flight, then changing the engine."""
-
-    drain_s: float = 0.0
-    switch_s: float = 0.0
 
 
 class EngineHost:

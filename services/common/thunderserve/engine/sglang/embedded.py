@@ -18,6 +18,7 @@ from sglang.srt.managers.tokenizer_manager import TokenizerManager
 from sglang.srt.plugins import load_plugins
 
 from thunderserve.core.errors import EngineFailedError
+from thunderserve.engine.sglang.scheduler import run_scheduler
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -40,6 +41,8 @@ class EmbeddedTokenizerManager(TokenizerManager):  # type: ignore[misc]  # SGLan
 
 class EmbeddedEngine(Engine):  # type: ignore[misc]  # SGLang ships no types
     """The schedulers are its only child processes, and its owner ends them."""
+
+    run_scheduler_process_func = staticmethod(run_scheduler)
 
     @staticmethod
     def init_tokenizer_manager_func(server_args: Any, port_args: Any) -> Any:

@@ -44,6 +44,8 @@ class SglangOptions:
         max_total_tokens: Tokens of KV cache over all requests; 0 lets SGLang fill the memory.
         max_running_requests: Requests in one batch; 0 lets SGLang choose.
         chunked_prefill_tokens: Longest piece of a prompt computed at once; 0 lets SGLang choose.
+        cpu_threads: Threads of each rank on a CPU. Threads wait for each other by spinning: engines
+            that share cores are ten times slower with one for each core than with one.
         kvlink_engine_socket: Path of the sidecar's socket for the engine.
         prefix_cache: Keep and reuse the cache of shared prefixes. Reuse computes a prompt in other
             pieces, so that greedy answers may differ in rounding from an engine without it.
@@ -57,6 +59,7 @@ class SglangOptions:
     max_total_tokens: int = 0
     max_running_requests: int = 0
     chunked_prefill_tokens: int = 0
+    cpu_threads: int = 1
     kvlink_engine_socket: str = ""
     prefix_cache: bool = False
 
@@ -171,5 +174,6 @@ def launch_environment(
         "PYTHONWARNINGS": "ignore::UserWarning",
     }
     if options.device is Device.CPU:
+        variables["OMP_NUM_THREADS"] = str(options.cpu_threads)
         variables.update(cpu_environment(options.tp * options.pp, python_path))
     return variables

@@ -37,6 +37,7 @@ class WorkerConfig:
         max_total_tokens: Tokens of KV cache over all requests; 0 fills the memory.
         prefix_cache: Reuse the cache of shared prefixes; greedy answers may then differ in rounding
             from an engine that computes each prompt whole.
+        cpu_threads: Threads of each rank where `device` is cpu.
         drain_timeout_s: How long requests in flight may take at a stop, or at a switch that does
             not say.
         emulated_*: Times the emulated engine takes: seconds per prompt token, per step of a batch,
@@ -62,6 +63,7 @@ class WorkerConfig:
     max_running_requests: int = 0
     chunked_prefill_tokens: int = 0
     prefix_cache: bool = False
+    cpu_threads: int = 1
     tp: int = 1
     pp: int = 1
     page_size_tokens: int = 16
@@ -76,7 +78,7 @@ class WorkerConfig:
         for name in ("address", "group_id", "node_id", "model_name"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty", param=name)
-        for name in ("tp", "pp", "page_size_tokens"):
+        for name in ("tp", "pp", "page_size_tokens", "cpu_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be >= 1", param=name)
         for name in _NEVER_NEGATIVE:

@@ -29,6 +29,7 @@ def sglang_engine(config: WorkerConfig) -> SglangEngine:
             max_total_tokens=config.max_total_tokens,
             max_running_requests=config.max_running_requests,
             chunked_prefill_tokens=config.chunked_prefill_tokens,
+            cpu_threads=config.cpu_threads,
             kvlink_engine_socket=config.kvlink_engine_socket,
             prefix_cache=config.prefix_cache,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thunderserve.api.worker.v1 import worker_pb2, worker_pb2_grpc
-from thunderserve.engine.host import HostState
+from thunderserve.engine.states import HostState
 from thunderserve.wire.enums import phase_from_proto, phase_to_proto
 
 if TYPE_CHECKING:
