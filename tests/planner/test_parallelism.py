@@ -14,9 +14,12 @@ from thunderserve.control.planner.partition import Bins
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.shapes import Shapes
 from thunderserve.core.plan import Phase
+from thunderserve.core.slo import Slo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from thunderserve.control.planner.design import Design
 
     MakeProblem = Callable[..., Problem]
 
@@ -24,8 +27,30 @@ ONE_NODE = EngineLimits()
 TWO_NODES = EngineLimits(max_nodes=2)
 
 
-def parallelism(problem: Problem) -> Parallelism:
-    return Parallelism(problem, Shapes(problem), Bins(problem.cluster))
+class Chooser:
+    """The design that serves the most."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.parallelism = Parallelism(problem, Shapes(problem), Bins(problem.cluster))
+
+    def choose(self, counts: tuple[int, ...], phase: Phase) -> Design | None:
+        return next(iter(self.parallelism.options(counts, phase)), None)
+
+
+def parallelism(problem: Problem) -> Chooser:
+    return Chooser(problem)
+
+
+def test_options_trade_requests_for_time(make_problem: MakeProblem) -> None:
+    """Stages in a row prefill the most, GPUs side by side the soonest."""
+    problem = make_problem(["A40"] * 4, model="llama-30b", slo=Slo(100.0, 1.0))
+    shapes = Shapes(problem)
+    options = Parallelism(problem, shapes, Bins(problem.cluster)).options((4,), Phase.PREFILL)
+    assert [(design.tp, design.pp) for design in options] == [(1, 4), (2, 2), (4, 1)]
+    worth = [shapes.alone_rps(design, Phase.PREFILL) for design in options]
+    idle = [shapes.figures(design, Phase.PREFILL).idle_s for design in options]
+    assert worth == sorted(worth, reverse=True)
+    assert idle == sorted(idle, reverse=True)
 
 
 @given(

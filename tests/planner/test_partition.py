@@ -87,10 +87,18 @@ def test_every_move_makes_another_partition(make_cluster: MakeCluster, move: Mov
     assert different
 
 
-def test_neighbour_is_the_same_partition_when_no_move_applies(make_cluster: MakeCluster) -> None:
+def test_only_the_configuration_can_change_when_one_gpu_may_only_prefill(
+    make_cluster: MakeCluster,
+) -> None:
     bins = Bins(make_cluster(["A40"]))
     state = bins.canonical([Part(P, (1,))])
-    assert bins.canonical(neighbour(state, Draws(0), (P,))) == state
+    for seed in range(20):
+        (part,) = neighbour(state, Draws(seed), (P,))
+        assert (part.phase, part.counts) == (P, (1,))
+
+
+def test_neighbour_is_the_same_partition_when_there_is_nothing_to_move() -> None:
+    assert neighbour((), Draws(0), (P, D)) == []
 
 
 def test_draws_are_reproducible_and_even() -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
     Counts = tuple[int, ...]
 
+PHASES = (Phase.PREFILL, Phase.DECODE)
 QUICK = SearchSettings(neighbours=8, tenure=10, patience=4)
 
 
@@ -48,17 +49,17 @@ def vector_partitions(counts: Counts, most: Counts) -> Iterator[tuple[Counts, ..
 
 
 def best_of_all(problem: Problem) -> float:
-    """The highest score over every partition and every choice of phases; misfits stay idle."""
+    """The highest score over every partition, phase and design; misfits stay idle."""
     evaluator, bins = Evaluator(problem), Bins(problem.cluster)
     parallelism = Parallelism(problem, evaluator.shapes, bins)
     best = 0.0
     for groups in vector_partitions(bins.sizes, bins.sizes):
-        for phases in set(product((Phase.PREFILL, Phase.DECODE), repeat=len(groups))):
-            chosen = [
-                (phase, parallelism.choose(counts, phase))
-                for counts, phase in zip(groups, phases, strict=True)
-            ]
-            seats = [Seat(f"g{i}", p, d) for i, (p, d) in enumerate(chosen) if d is not None]
+        choices = [
+            [(phase, design) for phase in PHASES for design in parallelism.options(counts, phase)]
+            for counts in groups
+        ]
+        for chosen in product(*(each for each in choices if each)):
+            seats = [Seat(f"g{i}", *each) for i, each in enumerate(chosen)]
             best = max(best, evaluator.assess(seats).score)
     return best
 

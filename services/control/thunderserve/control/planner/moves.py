@@ -31,7 +31,7 @@ _TRIES = 20
 
 def neighbour(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part]:
     """A partition that one random move makes; the same one when none applies."""
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if partition else 0):
         made = draws.pick(MOVES)(partition, draws, phases)
         if made is not None:
             return made

@@ -7,14 +7,15 @@ requests, or fewer sooner; which of these is better depends on what the other gr
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.design import Design, DesignStage
+from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    import math
-from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from thunderserve.control.planner.partition import Bins, Counts
     from thunderserve.control.planner.problem import EngineLimits, Problem

@@ -10,7 +10,7 @@ from thunderserve.control.planner.draws import Draws
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
 from thunderserve.control.planner.moves import neighbour
 from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins, Partition
+from thunderserve.control.planner.partition import Bins, Part, Partition
 from thunderserve.control.planner.predict import predict
 from thunderserve.control.planner.reschedule import routes_of
 from thunderserve.control.planner.starts import starting_partitions
@@ -19,13 +19,14 @@ from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Gpu, Group, Phase, Plan, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.problem import Problem
 
 __all__ = ["SearchSettings", "solve"]
 
+_START_HASTES = 3
 _PHASE_ORDER = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
 
 
@@ -95,19 +96,19 @@ class _Search:
 
     def start(self) -> Partition:
         phases = self._problem.engine.phases
-        starts = starting_partitions(self._problem.cluster, self._bins, phases, self._holds)
+        found = starting_partitions(self._problem.cluster, self._bins, phases, self._holds)
+        starts = [
+            self._canonical([replace(part, haste=haste) for part in parts])
+            for parts in found
+            for haste in range(_START_HASTES)
+        ]
         best = max(starts, key=self.score)
         if not any(self._holds(part.counts) for part in best):
             self._refuse()
         return best
 
     def _holds(self, counts: tuple[int, ...]) -> bool:
-        design = self._parallelism.choose(counts, self._problem.engine.phases[0])
-        if design is None:
-            return False
-        return (
-            self.evaluator.shapes.figures(design, self._problem.engine.phases[0]).capacity_rps > 0
-        )
+        return bool(self._parallelism.options(counts, self._problem.engine.phases[0]))
 
     def _refuse(self) -> None:
         model, cluster = self._problem.model, self._problem.cluster
@@ -122,7 +123,14 @@ class _Search:
     def neighbours(self, state: Partition, number: int) -> list[Partition]:
         phases = self._problem.engine.phases
         made = (neighbour(state, self._draws, phases) for _ in range(number))
-        return list(dict.fromkeys(self._bins.canonical(parts) for parts in made))
+        return list(dict.fromkeys(self._canonical(parts) for parts in made))
+
+    def _canonical(self, parts: Sequence[Part]) -> Partition:
+        """Alike states are one; haste beyond a group's last option is no haste more."""
+        return self._bins.canonical([replace(part, haste=self._last(part)) for part in parts])
+
+    def _last(self, part: Part) -> int:
+        return max(0, min(part.haste, len(self._parallelism.options(part.counts, part.phase)) - 1))
 
     def score(self, state: Partition) -> float:
         if state not in self._scores:
@@ -131,8 +139,11 @@ class _Search:
 
     def assess(self, state: Partition) -> Assessment:
         """Parts that cannot hold the model stay idle."""
-        chosen = [(part.phase, self._parallelism.choose(part.counts, part.phase)) for part in state]
-        held = [(phase, design) for phase, design in chosen if design is not None]
+        held = [
+            (part.phase, options[part.haste])
+            for part in state
+            if (options := self._parallelism.options(part.counts, part.phase))
+        ]
         held.sort(key=lambda each: _PHASE_ORDER.index(each[0]))
         seats = [Seat(f"g{i}", phase, design) for i, (phase, design) in enumerate(held)]
         return self.evaluator.assess(seats)
