@@ -15,7 +15,7 @@ from thunderserve.core.errors import (
     UnavailableError,
 )
 from thunderserve.core.plan import Phase
-from thunderserve.core.request import FinishReason, WireMode
+from thunderserve.core.request import FinishReason, TokenChunk, WireMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -194,14 +194,18 @@ async def test_dispatch_goes_on_when_prefill_dies_after_decode_began(
     router: RouterUnderTest, until: Until
 ) -> None:
     """The KV cache has arrived; prefill is needed no more."""
-    steps = asyncio.Semaphore(0)
-    await router.serve_pairs(prefill={"p0": None}, decode={"d0": Behaviour(token_gate=steps)})
+    steps = asyncio.Semaphore(1)
+    reports_never = Behaviour(report_gate=asyncio.Event())
+    await router.serve_pairs(
+        prefill={"p0": reports_never}, decode={"d0": Behaviour(token_gate=steps)}
+    )
     answer = router.dispatcher.start(job())
 
     async with aclosing(answer.chunks()) as chunks:
-        first = await anext(chunks)
-        await until(lambda: router.fleet.workers["d0"].running == 1)
+        first = TokenChunk((*(await anext(chunks)).token_ids, *(await anext(chunks)).token_ids))
+        assert router.fleet.workers["p0"].running == 1
         await router.fleet.workers["p0"].kill()
+        await until(lambda: router.fleet.workers["p0"].running == 0)
         for _ in range(6):
             steps.release()
         rest = [token async for chunk in chunks for token in chunk.token_ids]

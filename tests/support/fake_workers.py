@@ -105,7 +105,8 @@ class Behaviour:
     token_gate: asyncio.Semaphore | None = None
     # Answers this instead of `next_token`, then finishes.
     script: list[int] | None = None
-    reports: bool = True
+    # The prefill leg waits for this before it reports its transfer.
+    report_gate: asyncio.Event | None = None
 
 
 @dataclass
@@ -146,11 +147,12 @@ class FakeWorker(PrefillServiceServicer, DecodeServiceServicer):
                 first_token_id=self._token(request.prompt_token_ids, 0)
             )
             self._room(request.transfer.room).filled.set()
-            if self.behaviour.reports:
-                report = types_pb2.TransferReport(
-                    raw_bytes=RAW_BYTES, wire_bytes=WIRE_BYTES, seconds=0.01
-                )
-                yield worker_pb2.PrefillResponse(transfer=report)
+            if self.behaviour.report_gate is not None:
+                await self.behaviour.report_gate.wait()
+            report = types_pb2.TransferReport(
+                raw_bytes=RAW_BYTES, wire_bytes=WIRE_BYTES, seconds=0.01
+            )
+            yield worker_pb2.PrefillResponse(transfer=report)
 
     async def Decode(
         self, request: worker_pb2.DecodeRequest, _context: object
