@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROGRAM = Path(sys.executable).parent / "thunderserve"
+SMALL = (PROGRAM, *["up", "--engine", "emulated", "--store", "memory", "--decode", "1"])
 DEADLINE_S = 30.0
 
 
@@ -31,10 +33,9 @@ class Up:
 
     def __init__(self, run: Path) -> None:
         self.errors = run / "up.err"
-        command = [PROGRAM, "up", "--engine", "emulated", "--store", "memory", "--decode", "1"]
         with self.errors.open("wb") as stderr:
             self.program = subprocess.Popen(
-                [*command, "-o", "json", "--run-dir", run], stdout=subprocess.PIPE, stderr=stderr
+                [*SMALL, "-o", "json", "--run-dir", run], stdout=subprocess.PIPE, stderr=stderr
             )
         assert self.program.stdout is not None
         line = self.program.stdout.readline()
@@ -98,6 +99,38 @@ def test_up_fails_with_the_log_when_control_dies(up: Up) -> None:
     assert re.search(r"control was killed by signal 9; the end of \S+control\.log", errors)
     assert "Traceback" not in errors
     up.wait_nothing_left()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_up_prints_commands_that_work(tmp_path: Path) -> None:
+    """What it tells a person to paste into a shell does what it says."""
+    with subprocess.Popen(
+        [*SMALL, "--run-dir", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        welcome = ""
+        while "thunderctl flip" not in welcome:
+            line = program.stdout.readline()
+            assert line, "it ended early"
+            welcome += line
+        pasted = welcome[welcome.index("curl") : welcome.index("thunderctl flip")]
+        shell = subprocess.run(
+            ["/bin/sh", "-e", "-c", pasted],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
+        )
+        program.send_signal(signal.SIGINT)
+
+    assert shell.returncode == 0, shell.stderr
+    assert "data: [DONE]" in shell.stdout  # curl
+    assert "Completion(" in shell.stdout  # the openai client
+    assert "SERVING" in shell.stdout  # thunderctl
+    assert program.returncode == 0
 
 
 @pytest.mark.parametrize(

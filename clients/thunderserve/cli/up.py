@@ -24,20 +24,19 @@ __all__ = ["describe", "stop_on_signals", "unless_stopped", "up"]
 
 _WELCOME = """
 The fleet serves {model}. Stop it with Ctrl-C; its logs are in {run}.
+OpenAI API http://{http}/v1 · SDK (gRPC) {router} · control {control}
 
-  OpenAI API  http://{http}/v1      SDK (gRPC)  {router}      control  {control}
+curl http://{http}/v1/chat/completions -H 'content-type: application/json' -d '{{
+  "model": "{model}", "stream": true, "max_tokens": 48,
+  "messages": [{{"role": "user", "content": "Write a function that adds two numbers."}}]}}'
 
-  curl http://{http}/v1/chat/completions -H 'content-type: application/json' -d '{{
-    "model": "{model}", "stream": true, "max_tokens": 48,
-    "messages": [{{"role": "user", "content": "Write a function that adds two numbers."}}]}}'
+python -c 'from openai import OpenAI
+client = OpenAI(base_url="http://{http}/v1", api_key="none")
+print(client.completions.create(model="{model}", prompt="def add(a, b):", max_tokens=32))'
 
-  python -c 'from openai import OpenAI
-  client = OpenAI(base_url="http://{http}/v1", api_key="none")
-  print(client.completions.create(model="{model}", prompt="def add(a, b):", max_tokens=32))'
-
-  export THUNDERSERVE_CONTROL={control}
-  thunderctl get groups
-  thunderctl flip {last_group} --phase prefill
+export THUNDERSERVE_CONTROL={control}
+thunderctl get groups
+thunderctl flip {last_group} --phase prefill
 """
 
 
