@@ -130,6 +130,16 @@ async def test_attach_is_refused_when_the_model_is_another(control: ControlUnder
 
 
 @pytest.mark.parametrize("control", ["memory"], indirect=True)
+async def test_attach_is_refused_when_the_gpus_make_no_group(control: ControlUnderTest) -> None:
+    """A worker that no plan can hold must not stop the others' plans."""
+    message = hello(make_worker("g1"))
+    message.hello.worker.capabilities.tp = 2
+    error = await attach_error(control.config.address, message)
+    assert isinstance(error, InvalidArgumentError)
+    assert "tp 2" in str(error)
+
+
+@pytest.mark.parametrize("control", ["memory"], indirect=True)
 async def test_attach_is_refused_when_the_first_message_is_no_hello(
     control: ControlUnderTest,
 ) -> None:

@@ -133,6 +133,7 @@ class Replica:
             registry,
             observer,
             model=config.model_name,
+            group_of=planner.group_of,
             lease_ttl_s=config.lease_ttl_s,
             heartbeat_interval_s=config.heartbeat_interval_s,
         )

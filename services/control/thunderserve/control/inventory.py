@@ -15,12 +15,13 @@ from thunderserve.core.fleet import (
     Router,
     Worker,
 )
+from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from thunderserve.control.standing import Intent, Standing
-    from thunderserve.core.plan import Gpu, Group, Phase
+    from thunderserve.core.plan import Gpu, Group
 
 __all__ = [
     "Inventory",
@@ -82,11 +83,16 @@ def inventory_of(members: Iterable[tuple[Member, Heartbeat]]) -> Inventory:
     return Inventory(tuple(workers), tuple(routers))
 
 
-def check_member(member: Member, inventory: Inventory, model: str) -> None:
+def check_member(
+    member: Member,
+    inventory: Inventory,
+    model: str,
+    group_of: Callable[[Worker, Phase], Group],
+) -> None:
     """Refuse a worker that cannot be part of this fleet.
 
     Raises:
-        InvalidArgumentError: It serves another model.
+        InvalidArgumentError: It serves another model, or its GPUs make no group.
         ConflictError: It claims a GPU that another live worker holds.
     """
     if isinstance(member, Router):
@@ -96,6 +102,7 @@ def check_member(member: Member, inventory: Inventory, model: str) -> None:
             f"worker {member.group_id} serves {member.model!r}; this fleet serves {model!r}",
             param="model",
         )
+    group_of(member, Phase.COLOCATED)
     claimed = {gpu.id for gpu in member.gpus}
     for live in inventory.workers:
         taken = sorted(claimed & {gpu.id for gpu in live.worker.gpus})

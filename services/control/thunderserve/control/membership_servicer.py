@@ -15,12 +15,14 @@ from thunderserve.core.errors import InvalidArgumentError, UnavailableError
 from thunderserve.wire.fleet import heartbeat_from_proto, hello_from_proto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
 
     from thunderserve.control.observer import Observer
     from thunderserve.control.registry import MemberSession, Registry
+    from thunderserve.core.fleet import Worker
+    from thunderserve.core.plan import Group, Phase
 
     _Context = grpc.aio.ServicerContext[Any, Any]
     _Requests = AsyncIterator[control_pb2.AttachRequest]
@@ -35,6 +37,7 @@ class MembershipServicer(MembershipServiceServicer):
         registry: Open sessions.
         observer: Who else is alive.
         model: Name of the served model.
+        group_of: The group that a worker serves; refuses one that makes none.
         lease_ttl_s: A member that is not heard for so long is lost.
         heartbeat_interval_s: How often members are to be heard.
     """
@@ -45,12 +48,14 @@ class MembershipServicer(MembershipServiceServicer):
         observer: Observer,
         *,
         model: str,
+        group_of: Callable[[Worker, Phase], Group],
         lease_ttl_s: float,
         heartbeat_interval_s: float,
     ) -> None:
         self._registry = registry
         self._observer = observer
         self._model = model
+        self._group_of = group_of
         self._lease_ttl_s = lease_ttl_s
         self._terms = control_pb2.AttachResponse(
             lease_ttl=_duration(lease_ttl_s), heartbeat_interval=_duration(heartbeat_interval_s)
@@ -84,7 +89,7 @@ class MembershipServicer(MembershipServiceServicer):
         if request is None or not request.HasField("hello"):
             raise InvalidArgumentError("the first message must be hello", param="hello")
         member = hello_from_proto(request.hello)
-        check_member(member, self._observer.inventory, self._model)
+        check_member(member, self._observer.inventory, self._model, self._group_of)
         return self._registry.open(member)
 
     async def _next(self, requests: _Requests) -> control_pb2.AttachRequest | None:

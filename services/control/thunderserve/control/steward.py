@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.reconciler import Rules, reconcile
 from thunderserve.control.standing import Intent, Standing
-from thunderserve.core.errors import ConflictError, PreconditionError, UnavailableError
+from thunderserve.core.errors import ConflictError, PreconditionError, ThunderServeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ class Steward:
             await self.advance()
         except PreconditionError:
             return True
-        except (ConflictError, UnavailableError) as error:
+        except ThunderServeError as error:
             _log.warning("the plan was not brought in line: %s", error)
             return False
         return not self._awaited()
