@@ -1,7 +1,8 @@
 """Runs one SGLang engine in a process of its own; told what to do by JSON lines on stdin.
 
 A request is `{"id": n, "do": "prefill" | "decode" | "switch" | "cancel" | "stop", ...}`; each gets
-one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`.
+one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`. A prefill leg says
+`{"id": n, "first": token}` before.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ class Host:
 
     async def _prefill(self, request: dict[str, Any]) -> dict[str, Any]:
         leg = PrefillLeg("r", tuple(request["prompt"]), SamplingParams(), _ticket(request))
-        start_s = time.monotonic()
+        first: list[int] = []
         async with aclosing(self._engine.prefill(leg)) as tokens:
-            first = [(token, time.monotonic() - start_s) async for token in tokens]
-        ended_s = time.monotonic() - start_s
-        return {"token": first[0][0], "first_s": first[0][1], "ended_s": ended_s}
+            async for token in tokens:
+                _say({"id": request["id"], "first": token})
+                first.append(token)
+        return {"token": first[0]}
 
     async def _decode(self, request: dict[str, Any]) -> list[int]:
         ticket = _ticket(request) if "room" in request else None

@@ -1,0 +1,350 @@
+"""Two real SGLang engines on this CPU, a sidecar each, and an aggregated engine as the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+import pytest_asyncio
+
+from thunderserve.core.request import TransferReport, WireMode
+from thunderserve.demo_model import model_path
+from thunderserve.kvlink.local_client import LocalClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+# Three engines start at once: a quarter of a minute on two idle cores, far more on busy ones.
+START_TIMEOUT_S = 300
+pytestmark = [
+    pytest.mark.sglang,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(2 * START_TIMEOUT_S),
+]
+HOST = Path(__file__).with_name("sglang_host.py")
+# Short, just under, at and over a chunk of 64 tokens, and several chunks.
+LENGTHS = (5, 63, 64, 65, 200, 333)
+MAX_TOKENS = 16
+
+
+def prompt_of(length: int) -> list[int]:
+    """Token ids without pattern, the same at every run."""
+    return [3 + (length * 7919 + place * place * 31) % 4000 for place in range(length)]
+
+
+class EngineProcess:
+    """An engine in a process of its own; see `sglang_host`."""
+
+    def __init__(self, socket_path: str, phase: str) -> None:
+        self._arguments = (str(model_path()), socket_path, phase)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._first: dict[int, asyncio.Future[int]] = {}
+        self._count = 0
+
+    async def start(self) -> None:
+        """Wait until it serves."""
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(HOST),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        ready = self._answers[0] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read())
+        answer = await asyncio.wait_for(ready, START_TIMEOUT_S)
+        assert answer.get("result") == "ready", answer
+
+    def ask(self, do: str, **fields: Any) -> tuple[int, asyncio.Future[dict[str, Any]]]:
+        """Its number, and its answer to come."""
+        self._count += 1
+        self._first[self._count] = asyncio.get_running_loop().create_future()
+        answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
+        assert self.process.stdin is not None
+        line = json.dumps({"id": self._count, "do": do, **fields})
+        self.process.stdin.write(line.encode() + b"\n")
+        return self._count, answer
+
+    async def do(self, do: str, **fields: Any) -> Any:
+        """The result; fails the test on an error."""
+        answer = await self.ask(do, **fields)[1]
+        assert "result" in answer, answer
+        return answer["result"]
+
+    async def first_token(self, number: int) -> int:
+        """Of a prefill leg, as soon as it is known."""
+        return await asyncio.wait_for(self._first[number], 60)
+
+    async def stop(self) -> None:
+        """End it; kill it when it does not."""
+        with contextlib.suppress(TimeoutError, ProcessLookupError):
+            self.ask("stop")
+            await asyncio.wait_for(self.process.wait(), 30)
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        await self._reading
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            if not line.startswith(b"{"):
+                continue  # SGLang prints as well
+            answer = json.loads(line)
+            if "first" in answer:
+                self._first[answer["id"]].set_result(answer["first"])
+            else:
+                self._answers.pop(answer["id"]).set_result(answer)
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_result({"error": "the engine's process ended"})
+
+
+class Gate:
+    """Stands before a sidecar's bulk port and can hold everything back."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def listen(self, port: int) -> None:
+        """Take the connections meant for the sidecar."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Nothing passes until the block ends."""
+        self._open.clear()
+        yield
+        self._open.set()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@dataclass
+class Group:
+    """An engine, its sidecar, and the worker's client of the sidecar."""
+
+    engine: EngineProcess
+    sidecar: asyncio.subprocess.Process
+    worker: LocalClient
+    address: str
+    gate: Gate
+
+
+@dataclass
+class Fleet:
+    """Two groups that may swap their phases, and the judge."""
+
+    groups: tuple[Group, Group]
+    aggregated: EngineProcess
+    prefill: int = 0
+    room: int = 1000
+    judged: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def pair(self) -> tuple[Group, Group]:
+        """The prefill group, the decode group."""
+        return self.groups[self.prefill], self.groups[1 - self.prefill]
+
+    async def expected(self, length: int) -> list[int]:
+        """What one engine that does both phases answers."""
+        if length not in self.judged:
+            self.judged[length] = await self.aggregated.do(
+                "decode", prompt=prompt_of(length), max_tokens=MAX_TOKENS
+            )
+        return self.judged[length]
+
+    async def announced(self, mode: WireMode) -> dict[str, Any]:
+        """Fields of both legs of a new request."""
+        self.room += 1
+        room = self.room
+        for group in self.groups:
+            await group.worker.announce(room, mode)
+        return {"room": room, "peer": self.pair[0].address}
+
+    async def answer(self, length: int, mode: WireMode) -> tuple[list[int], Any, TransferReport]:
+        """Decode's tokens, what the prefill leg said, what the transfer took."""
+        prefill, decode = self.pair
+        legs = await self.announced(mode) | {"prompt": prompt_of(length)}
+        first, tokens = await asyncio.gather(
+            prefill.engine.do("prefill", **legs),
+            decode.engine.do("decode", max_tokens=MAX_TOKENS, **legs),
+        )
+        return tokens, first, await prefill.worker.report(legs["room"])
+
+    async def swap(self) -> list[Any]:
+        """Switch both groups to the other's phase."""
+        prefill, decode = self.pair
+        switched = await asyncio.gather(
+            prefill.engine.do("switch", phase="DECODE"),
+            decode.engine.do("switch", phase="PREFILL"),
+        )
+        self.prefill = 1 - self.prefill
+        return list(switched)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def start_group(folder: Path, phase: str) -> Group:
+    address, bulk_port, gate_port = f"127.0.0.1:{free_port()}", free_port(), free_port()
+    gate = Gate(bulk_port)
+    await gate.listen(gate_port)
+    settings = {
+        "address": address,
+        "bulk_address": f"127.0.0.1:{bulk_port}",
+        "advertised_bulk_address": f"127.0.0.1:{gate_port}",
+        "local_address": f"unix:{folder}/local",
+        "engine_socket": f"{folder}/engine",
+    }
+    arguments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    sidecar = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "thunderserve.kvlink", "--log-level", "warning", *arguments
+    )
+    worker = LocalClient(settings["local_address"])
+    engine = EngineProcess(settings["engine_socket"], phase)
+    return Group(engine, sidecar, worker, address, gate)
+
+
+async def stop_group(group: Group) -> None:
+    await group.worker.close()
+    group.sidecar.terminate()
+    assert await group.sidecar.wait() == 0
+    group.gate.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    async with contextlib.AsyncExitStack() as stack:
+        groups = []
+        for phase in ("PREFILL", "DECODE"):
+            group = await start_group(tmp_path_factory.mktemp(phase), phase)
+            stack.push_async_callback(stop_group, group)
+            groups.append(group)
+        fleet = Fleet((groups[0], groups[1]), EngineProcess("", "COLOCATED"))
+        engines = (groups[0].engine, groups[1].engine, fleet.aggregated)
+        starts = [asyncio.create_task(engine.start()) for engine in engines]
+        try:
+            await asyncio.gather(*starts)
+            yield fleet
+        finally:
+            await asyncio.gather(*starts, return_exceptions=True)
+            await asyncio.gather(*(engine.stop() for engine in engines))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+async def test_answer_is_that_of_one_engine_when_raw16(fleet: Fleet, length: int) -> None:
+    """Exact KV gives exact tokens, for prompts of one page, of many, and of several chunks."""
+    tokens, first, report = await fleet.answer(length, WireMode.RAW16)
+
+    assert tokens == await fleet.expected(length)
+    assert first["token"] == tokens[0]
+    assert report.raw_bytes == length * 8 * 2 * 2 * 64 * 2  # layers, k and v, heads, dim, bytes
+    assert 0 < report.wire_bytes - report.raw_bytes < 8192
+
+
+async def test_answers_stay_apart_when_many_run_at_once(fleet: Fleet) -> None:
+    """Eight rooms share two engines; each gets its own cache."""
+    lengths = (LENGTHS * 2)[:8]
+
+    answers = await asyncio.gather(*(fleet.answer(n, WireMode.RAW16) for n in lengths))
+
+    for length, (tokens, first, _) in zip(lengths, answers, strict=True):
+        assert tokens[0] == first["token"]
+        assert tokens == await fleet.expected(length)
+
+
+async def test_answer_is_complete_and_cheaper_when_int4(fleet: Fleet) -> None:
+    """The first token travels verbatim; the cache takes less than a third of its bytes."""
+    tokens, first, report = await fleet.answer(200, WireMode.INT4)
+
+    assert tokens[0] == first["token"] == (await fleet.expected(200))[0]
+    assert len(tokens) == MAX_TOKENS
+    assert report.wire_mode is WireMode.INT4
+    assert report.wire_bytes * 3 < report.raw_bytes
+
+
+async def test_first_token_comes_when_the_transfer_has_not_ended(fleet: Fleet) -> None:
+    """A client's first token does not wait for the cache to arrive."""
+    prefill, decode = fleet.pair
+    legs = await fleet.announced(WireMode.RAW16) | {"prompt": prompt_of(200)}
+    with decode.gate.closed():
+        _, answer = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
+        number, leg = prefill.engine.ask("prefill", **legs)
+        first = await prefill.engine.first_token(number)
+        assert not leg.done()
+
+    assert (await leg)["result"]["token"] == first
+    assert (await answer)["result"] == await fleet.expected(200)
+
+
+async def test_phases_swap_when_idle_and_swap_back(fleet: Fleet) -> None:
+    """Both groups serve in the other phase without loading weights again."""
+    for _ in range(2):
+        switched = await fleet.swap()
+        assert [each["weight_loads"] for each in switched] == [1, 1]
+        for length in (64, 200):
+            tokens, _, _ = await fleet.answer(length, WireMode.RAW16)
+            assert tokens == await fleet.expected(length)
+
+
+async def test_prefill_leg_ends_when_the_decode_leg_is_cancelled(fleet: Fleet) -> None:
+    """The room is aborted on both sides, nothing is held, and the next request is served."""
+    prefill, decode = fleet.pair
+    legs = await fleet.announced(WireMode.RAW16) | {"prompt": prompt_of(64)}
+    with decode.gate.closed():
+        number, cancelled = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
+        sending, answer = prefill.engine.ask("prefill", **legs)
+        await prefill.engine.first_token(sending)
+        await decode.engine.do("cancel", what=number)
+
+        assert "cancelled" in (await cancelled)["error"]
+        assert "TransferError" in (await answer)["error"]
+    assert (await fleet.answer(64, WireMode.RAW16))[0] == await fleet.expected(64)
+
+
+async def test_decode_leg_ends_when_the_prefill_group_is_away(fleet: Fleet) -> None:
+    """An address where no sidecar listens is an error that names it."""
+    _, decode = fleet.pair
+    legs = await fleet.announced(WireMode.RAW16) | {"peer": "127.0.0.1:9", "prompt": prompt_of(5)}
+
+    _, answer = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
+
+    assert "127.0.0.1:9" in (await answer)["error"]
+
+
+async def test_engines_listen_on_loopback_alone_when_serving(fleet: Fleet) -> None:
+    """SGLang's own sockets, which trust whoever connects, are never reachable from outside."""
+    for group in fleet.groups:
+        root = psutil.Process(group.engine.process.pid)
+        for process in (root, *root.children(recursive=True)):
+            for connection in process.net_connections("inet"):
+                assert connection.laddr.ip in {"127.0.0.1", "::1"}, (process.cmdline(), connection)
