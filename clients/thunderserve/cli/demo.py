@@ -41,6 +41,9 @@ async def demo(options: FleetOptions, run: Path | None) -> int:
     async with fleet:
         if not await unless_stopped(stopping, _tell(story, fleet)):
             return INTERRUPTED
+        if story.failed_checks:
+            fleet.keep_run()
+            story.say(f"\nthe logs stay in {fleet.run}")
         story.title("Stopping")
     left = [child.name for child in fleet.children() if session_members(child.pid)]
     story.check(

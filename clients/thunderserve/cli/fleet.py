@@ -13,7 +13,7 @@ from thunderserve.cli.layout import Layout, Member, lay_out
 from thunderserve.cli.options import FleetOptions, StoreName
 from thunderserve.cli.ports import FreePorts
 from thunderserve.cli.probes import HttpProbe
-from thunderserve.cli.supervisor import Child, Supervisor, last_lines
+from thunderserve.cli.supervisor import GRACE_S, Child, Supervisor, last_lines
 from thunderserve.core.errors import DeadlineError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ class LocalFleet:
         self.options = options
         self.layout: Layout = lay_out(options, self.run, FreePorts().take)
         self._supervisor = Supervisor(self.run)
+        self._serving = False
 
-    def pid(self, name: str) -> int:
-        """Process id of a member."""
-        return self._supervisor.child(name).pid
+    def keep_run(self) -> None:
+        """Leave the run directory where it is: something in its logs is worth reading."""
+        self._temporary = False
 
     def children(self) -> tuple[Child, ...]:
         """Every process that was started."""
@@ -85,6 +86,7 @@ class LocalFleet:
                         await self._supervisor.start(member.command)
                     await self._until_ready(wave, progress, started)
                 await self._until(HttpProbe(self.layout.http, "/ready"))
+                self._serving = True
         except TimeoutError:
             raise DeadlineError(
                 f"the fleet was not ready within {timeout_s:g} s; its logs are in {self.run}"
@@ -111,8 +113,10 @@ class LocalFleet:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # An engine that is still loading hears no signal, and has nothing to finish either.
+        grace_s = GRACE_S if self._serving else 1.0
         for names in self._stop_waves():
-            await self._supervisor.stop(names)
+            await self._supervisor.stop(names, grace_s)
         await self._supervisor.__aexit__(kind, error, traceback)
         orderly = kind is None or issubclass(kind, asyncio.CancelledError | KeyboardInterrupt)
         if self._temporary and orderly:

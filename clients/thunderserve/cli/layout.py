@@ -217,7 +217,12 @@ class _Drawing:
 
     def _add(self, name: str, argv: tuple[str, ...], probe: Probe) -> None:
         threads = str(self._options.threads)
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        # What a process leaves in its temporary folder when it is killed goes with the run.
+        environment = {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "TMPDIR": str(self._run),
+        }
         self._members.append(Member(Command(name, argv, environment), probe, name in _ESSENTIAL))
 
     def _address(self) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-__all__ = ["Child", "Command", "Supervisor", "last_lines"]
+__all__ = ["GRACE_S", "Child", "Command", "Supervisor", "last_lines"]
 
 GRACE_S = 15.0
 _POLL_S = 0.02
