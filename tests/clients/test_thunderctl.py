@@ -121,6 +121,17 @@ async def test_flip_sends_what_is_asked_and_shows_what_it_took(
     assert request.drain_timeout.ToTimedelta().total_seconds() == 1.5
 
 
+async def test_flip_dry_run_changes_nothing_and_says_so(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """No flip has happened, so none is shown."""
+    arguments = ("flip", "g2", "--phase", "prefill", "--dry-run")
+    ended = await thunderctl("--control", control_address, *arguments)
+
+    assert ended == (0, "", "g2 can be flipped to prefill\n")
+    assert control.requests[0].validate_only
+
+
 async def test_flip_fails_and_says_why_when_rolled_back(
     thunderctl: Thunderctl, control: FakeControl, control_address: str
 ) -> None:

@@ -57,6 +57,7 @@ def flip(
     )
     if dry_run:
         say(f"{group} can be flipped to {phase}")
+        return
     context.obj.show(result, flips_table([result]))
     if result.step is FlipStep.ROLLED_BACK:
         say(f"thunderctl: the flip of {group} was rolled back: {result.failure}")
