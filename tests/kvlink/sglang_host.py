@@ -99,7 +99,8 @@ def main() -> None:
         model_path=Path(sys.argv[1]),
         kvlink_engine_socket=sys.argv[2],
         max_total_tokens=8192,
-        max_running_requests=8,
+        # A batch of one: in larger ones rounding alone makes other tokens.
+        max_running_requests=1,
         chunked_prefill_tokens=64,
     )
     asyncio.run(_run(options, Phase(sys.argv[3])))
