@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from conftest import Fleet  # type: ignore[import-not-found]  # pytest's own path
 
-pytestmark = [pytest.mark.sglang, pytest.mark.etcd]
+# Whichever test comes first waits for the fleet.
+pytestmark = [pytest.mark.sglang, pytest.mark.etcd, pytest.mark.timeout(300)]
 
 COMPARED_TOKENS = 24
 QUESTION = "Write a function that adds two numbers."

@@ -14,7 +14,8 @@ from thunderserve.demo_model import MODEL_NAME
 if TYPE_CHECKING:
     from conftest import Fleet  # type: ignore[import-not-found]  # pytest's own path
 
-pytestmark = [pytest.mark.sglang, pytest.mark.etcd]
+# Whichever test comes first waits for the fleet.
+pytestmark = [pytest.mark.sglang, pytest.mark.etcd, pytest.mark.timeout(300)]
 
 TOO_LONG = "word " * 4000
 

@@ -18,7 +18,8 @@ from thunderserve.core.plan import Phase
 if TYPE_CHECKING:
     from conftest import Fleet  # type: ignore[import-not-found]  # pytest's own path
 
-pytestmark = [pytest.mark.sglang, pytest.mark.etcd]
+# Whichever test comes first waits for the fleet.
+pytestmark = [pytest.mark.sglang, pytest.mark.etcd, pytest.mark.timeout(300)]
 
 TOKENS = 24
 

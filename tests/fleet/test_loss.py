@@ -16,7 +16,8 @@ from thunderserve.core.fleet import GroupState
 if TYPE_CHECKING:
     from conftest import Fleet  # type: ignore[import-not-found]  # pytest's own path
 
-pytestmark = [pytest.mark.sglang, pytest.mark.etcd]
+# Whichever test comes first waits for the fleet.
+pytestmark = [pytest.mark.sglang, pytest.mark.etcd, pytest.mark.timeout(300)]
 
 REQUESTS = 12
 TOKENS = 16
