@@ -106,7 +106,7 @@ async def test_children_end_with_worker_when_it_is_stopped_while_loading(launch:
     worker = launch.worker(phase="COLOCATED")
     await _until(lambda: any(_is_scheduler(child) for child in worker.children()), 90)
     children = worker.children()
-    assert worker.stop(signal.SIGTERM) == 0
+    assert worker.stop(signal.SIGTERM, timeout_s=8) == 0
     _, alive = psutil.wait_procs(children, timeout=2)
     assert alive == []
 

@@ -13,7 +13,6 @@ import tempfile
 import threading
 import uuid
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +28,7 @@ from thunderserve.core.plan import Phase
 from thunderserve.engine.model import read_model_shape
 from thunderserve.engine.sglang.children import ChildWatch, end_processes, own_children
 from thunderserve.engine.sglang.cpu import enable_cpu
+from thunderserve.engine.sglang.lifeline import Lifeline
 from thunderserve.engine.sglang.options import (
     Device,
     SglangOptions,
@@ -79,8 +79,7 @@ class SglangEngine:
         self._watch: ChildWatch | None = None
         self._failed = asyncio.Event()
         self._failure = ""
-        # The kernel ties a child's life to the thread that started it: this one lives until `stop`.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sglang")
+        self._lifeline = Lifeline()
         self._directory = tempfile.TemporaryDirectory(prefix="thunderserve-sglang-")
 
     @property
@@ -124,7 +123,7 @@ class SglangEngine:
         arguments = launch_arguments(self._options, phase, bootstrap_port)
         self._others = own_children()
         try:
-            self._runtime = await loop.run_in_executor(self._thread, self._launch, arguments)
+            self._runtime = await self._lifeline.run(lambda: self._launch(arguments))
         except EngineFailedError:
             raise
         except (Exception, SystemExit) as error:
@@ -135,8 +134,7 @@ class SglangEngine:
         self._runtime.tokenizer_manager.auto_create_handle_loop()
         self._runtime.tokenizer_manager.receiving.add_done_callback(self._receiving_ended)
         self._processes = own_children() - self._others
-        # A million objects of torch and SGLang stay for good: collections, also the one at exit,
-        # which took seconds, need not look at them.
+        # A million objects of torch and SGLang stay for good: no collection need look at them.
         gc.freeze()
         pids = [process.pid for process in self._processes if process.pid is not None]
         self._watch = ChildWatch(pids, self._child_ended)
@@ -150,6 +148,8 @@ class SglangEngine:
             # Imported here: it takes seconds and half a gigabyte, and reads the environment.
             from thunderserve.engine.sglang.embedded import launch  # noqa: PLC0415
 
+            if self._lifeline.is_cut:
+                raise EngineFailedError("it was stopped while it started")
             return launch(arguments)
 
     async def wait_failed(self) -> EngineFailedError:
@@ -224,16 +224,19 @@ class SglangEngine:
 
     async def stop(self) -> None:
         """Ask the schedulers to end, then end them."""
+        self._lifeline.cut()
         if self._watch is not None:
             self._watch.close()
+        grace_s = 0.0
         if self._runtime is not None:
             self._close_runtime(self._runtime)
-            self._runtime = None
-        await asyncio.to_thread(end_processes, own_children() - self._others, SHUTDOWN_GRACE_S)
-        self._thread.shutdown(wait=False)
+            self._runtime, grace_s = None, SHUTDOWN_GRACE_S
+        await asyncio.to_thread(end_processes, own_children() - self._others, grace_s)
         self._directory.cleanup()
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
+        # The collection at the interpreter's end would take seconds over what SGLang imported.
+        gc.freeze()
 
     def _close_runtime(self, runtime: EmbeddedEngine) -> None:
         from thunderserve.engine.sglang.embedded import close  # noqa: PLC0415 - see _launch
