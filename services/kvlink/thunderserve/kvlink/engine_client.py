@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thunderserve.core.errors import InvalidArgumentError, TransferError, UnavailableError
+from thunderserve.core.errors import (
+    InvalidArgumentError,
+    PreconditionError,
+    TransferError,
+    UnavailableError,
+)
 from thunderserve.kvlink.engine_socket import EngineSocket
 from thunderserve.kvlink.protocol import Block, split_block
 from thunderserve.kvlink.protocol.message import Message, MessageKind, pack_json, unpack_json
@@ -99,7 +104,8 @@ class EngineClient:
         """Connect and register.
 
         Raises:
-            UnavailableError: The sidecar did not take the engine in time; says why.
+            UnavailableError: There was no sidecar in time.
+            PreconditionError: It does not take this engine; says why.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -165,7 +171,7 @@ class EngineClient:
         whole = Block(first_layer, layers, first_page, pages)
         for block in split_block(self._layout, whole, sender.max_payload_bytes):
             part = _part(values, whole, block)
-            sender.send(Message(MessageKind.PAGES, room, block), memoryview(part).cast("B"))
+            sender.send(Message(MessageKind.PAGES, room, block), part.data.cast("B"))
 
     def send_aux(self, room: int, aux: bytes) -> None:
         """Prefill: data that only the engines understand, sent once for each room, unaltered."""
@@ -186,7 +192,7 @@ class EngineClient:
         sender = self._senders[room % len(self._senders)]
         try:
             sender.ensure_connected()
-        except UnavailableError as error:
+        except (UnavailableError, PreconditionError) as error:
             raise TransferError(f"room {room} cannot be sent: {error}") from error
         return sender
 
@@ -195,7 +201,7 @@ class EngineClient:
             try:
                 self._control.ensure_connected()
                 self._read_all()
-            except UnavailableError as error:
+            except (UnavailableError, PreconditionError) as error:
                 self._lose(str(error))
                 self._closing.wait(_RECONNECT_INTERVAL_S)
 

@@ -6,7 +6,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from thunderserve.core.errors import TransferError, UnavailableError
+from thunderserve.core.errors import PreconditionError, TransferError, UnavailableError
 from thunderserve.kvlink.protocol import FrameError
 from thunderserve.kvlink.protocol.message import (
     MESSAGE_HEADER_BYTES,
@@ -50,7 +50,8 @@ class EngineSocket:
         """Say HELLO and wait for WELCOME.
 
         Raises:
-            UnavailableError: Nobody listens, or the sidecar refused; says why.
+            UnavailableError: Nobody listens.
+            PreconditionError: The sidecar refused this engine; says why.
         """
         with self._lock:
             if self._closed:
@@ -63,9 +64,12 @@ class EngineSocket:
                 connection.connect(str(self._path))
                 _send(connection, Message(MessageKind.HELLO), pack_json(self._hello))
                 self._welcome(connection)
-            except (OSError, FrameError) as error:
+            except (OSError, EOFError, FrameError) as error:
                 connection.close()
                 raise UnavailableError(str(error)) from error
+            except PreconditionError:
+                connection.close()
+                raise
             connection.settimeout(None)
             self._socket = connection
 
@@ -117,14 +121,11 @@ class EngineSocket:
         self.disconnect()
 
     def _welcome(self, connection: socket.socket) -> None:
-        try:
-            header = _receive(connection, memoryview(bytearray(MESSAGE_HEADER_BYTES)))
-            message = decode_message_header(header, _MAX_ANSWER_BYTES)
-            fields = unpack_json(_receive(connection, memoryview(bytearray(message.payload_bytes))))
-        except EOFError as error:
-            raise UnavailableError(str(error)) from error
+        header = _receive(connection, memoryview(bytearray(MESSAGE_HEADER_BYTES)))
+        message = decode_message_header(header, _MAX_ANSWER_BYTES)
+        fields = unpack_json(_receive(connection, memoryview(bytearray(message.payload_bytes))))
         if message.kind is not MessageKind.WELCOME:
-            raise UnavailableError(f"the sidecar refused the engine: {fields.get('reason')}")
+            raise PreconditionError(f"the sidecar refused the engine: {fields.get('reason')}")
         self.max_payload_bytes = int(fields["max_payload_bytes"])
 
     def _drop(self) -> None:

@@ -120,7 +120,7 @@ def _decode(layout: KvLayout, header: FrameHeader, payload: memoryview) -> memor
         raise FrameError(f"room {header.room}: pages without a block")
     codec = _CODECS[header.wire_mode](layout)
     values = codec.decode(payload, header.block.layer_count, header.block.page_count)
-    return memoryview(values.reshape(-1)).cast("B")
+    return values.reshape(-1).data.cast("B")
 
 
 def _committed(end: FrameHeader) -> bytes:

@@ -13,10 +13,14 @@ from thunderserve.wire.kvlink import layout_from_proto, layout_to_proto
 from thunderserve.wire.requests import transfer_report_to_proto
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import grpc
 
     from thunderserve.kvlink.exchange import Exchange
     from thunderserve.kvlink.sending import Sending
+
+    _Context = grpc.aio.ServicerContext[Any, Any]
 
 __all__ = ["LocalServicer", "PeerServicer"]
 
@@ -37,7 +41,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
         self._bulk_address = bulk_address
 
     async def GetEndpoint(  # noqa: N802 - gRPC's name
-        self, request: kvlink_pb2.GetEndpointRequest, context: grpc.aio.ServicerContext
+        self, request: kvlink_pb2.GetEndpointRequest, context: _Context
     ) -> kvlink_pb2.Endpoint:
         """The engine behind this sidecar."""
         del context
@@ -49,7 +53,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
         )
 
     async def ReserveTransfer(  # noqa: N802 - gRPC's name
-        self, request: kvlink_pb2.ReserveTransferRequest, context: grpc.aio.ServicerContext
+        self, request: kvlink_pb2.ReserveTransferRequest, context: _Context
     ) -> kvlink_pb2.ReserveTransferResponse:
         """The peer waits for a room."""
         del context
@@ -65,7 +69,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
         return kvlink_pb2.ReserveTransferResponse()
 
     async def AbortTransfer(  # noqa: N802 - gRPC's name
-        self, request: kvlink_pb2.AbortTransferRequest, context: grpc.aio.ServicerContext
+        self, request: kvlink_pb2.AbortTransferRequest, context: _Context
     ) -> kvlink_pb2.AbortTransferResponse:
         """The peer has ended a room."""
         del context
@@ -81,7 +85,7 @@ class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
         self._exchange = exchange
 
     async def AnnounceTransfer(  # noqa: N802 - gRPC's name
-        self, request: kvlink_pb2.AnnounceTransferRequest, context: grpc.aio.ServicerContext
+        self, request: kvlink_pb2.AnnounceTransferRequest, context: _Context
     ) -> kvlink_pb2.AnnounceTransferResponse:
         """Choose how a room travels."""
         del context
@@ -90,7 +94,7 @@ class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
         return kvlink_pb2.AnnounceTransferResponse()
 
     async def GetTransfer(  # noqa: N802 - gRPC's name
-        self, request: kvlink_pb2.GetTransferRequest, context: grpc.aio.ServicerContext
+        self, request: kvlink_pb2.GetTransferRequest, context: _Context
     ) -> kvlink_pb2.Transfer:
         """Wait until a room has ended, and say how."""
         del context

@@ -86,7 +86,7 @@ class Int4Codec:
         statistics = _normalise(x)
         codes, scales = _quantise(x.reshape(sizes.rows, sizes.tokens, sizes.groups, sizes.group))
         parts = (codes, scales.view(np.uint8), statistics.view(np.uint8))
-        return memoryview(np.concatenate([part.reshape(-1) for part in parts]))
+        return np.concatenate([part.reshape(-1) for part in parts]).data
 
     def decode(
         self, payload: memoryview, layer_count: int, page_count: int

@@ -31,7 +31,7 @@ class Raw16Codec:
 
     def encode(self, values: npt.NDArray[np.uint16]) -> memoryview:
         """The values' own memory when it is contiguous, in the machine's (little) byte order."""
-        return memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B")
+        return np.ascontiguousarray(values).reshape(-1).data.cast("B")
 
     def decode(
         self, payload: memoryview, layer_count: int, page_count: int

@@ -41,7 +41,9 @@ class PageMemory:
         self._values = buffers[layout.layer_count :]
         self._device = buffers[0].device
         # Beside the engine's own streams, so that a transfer waits for no forward pass.
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if self._device.type == "cuda":
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # untyped in torch
 
     def read(self, block: Block, pages: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
         """Gather pages.
