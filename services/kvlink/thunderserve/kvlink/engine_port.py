@@ -46,7 +46,7 @@ class EnginePort:
         self._rooms = _Rooms()
 
     async def open(self, phase: Phase, layout: KvLayout) -> None:
-        """Register with the sidecar; raises UnavailableError when it is away or refuses."""
+        """Register; UnavailableError without a sidecar, PreconditionError when it refuses."""
         self._rooms, self._layout = _Rooms(), layout
         self._client = EngineClient(self._path, layout, phase, self._rooms)
         await asyncio.to_thread(self._client.start, self._connect_timeout_s)

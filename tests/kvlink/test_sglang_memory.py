@@ -1,0 +1,173 @@
+"""What the plugin reads and writes of SGLang's memory, without SGLang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thunderserve.core.errors import PreconditionError, TransferError
+from thunderserve.core.kv import KvLayout
+from thunderserve.kvlink.protocol import Block
+from thunderserve.kvlink.sglang_plugin.memory import AuxMemory, PageMemory, tensor_at
+from thunderserve.kvlink.sglang_plugin.pool import aux_of, check_supported, layout_of, pages_of
+from thunderserve.kvlink.sglang_plugin.rooms import Reservations
+
+LAYOUT = KvLayout("m", 2, 2, 4, 3, "bfloat16")
+POOL = (10, 3, 2, 4)
+
+
+def buffers() -> list[torch.Tensor]:
+    """Keys of both layers, then values, every cell its own number."""
+    cells = torch.arange(4 * 10 * 3 * 2 * 4, dtype=torch.int16)
+    return list(cells.view(4, *POOL).unbind())
+
+
+def test_pages_are_those_of_the_pool_when_read() -> None:
+    """In the order asked for; keys and values of each layer side by side."""
+    pool = buffers()
+
+    values = PageMemory(LAYOUT, pool).read(Block(0, 2, 5, 3), np.array([7, 1, 4], np.int32))
+
+    assert values.shape == LAYOUT.block_shape(2, 3)
+    assert values.dtype == np.uint16
+    assert np.array_equal(values[1, 0, 1], pool[1][1].numpy())
+    assert np.array_equal(values[0, 1, 2], pool[2][4].numpy())
+
+
+def test_pages_land_where_they_belong_when_written() -> None:
+    """Other pages and other layers stay as they were."""
+    source, target = buffers(), [torch.zeros(POOL, dtype=torch.int16) for _ in range(4)]
+    pages = np.array([7, 1], np.int32)
+    values = PageMemory(LAYOUT, source).read(Block(1, 1, 0, 2), pages)
+
+    PageMemory(LAYOUT, target).write(Block(1, 1, 0, 2), np.array([2, 9], np.int32), values)
+
+    assert torch.equal(target[1][[2, 9]], source[1][[7, 1]])
+    assert torch.equal(target[3][[2, 9]], source[3][[7, 1]])
+    assert sum(int(t.count_nonzero()) for t in target) == 4 * 24
+    assert not target[0].any()
+
+
+def test_aux_rows_survive_when_copied_between_engines() -> None:
+    """Rows of several buffers, each of its own width."""
+    first, second = np.arange(40, dtype=np.uint8), np.arange(100, 130, dtype=np.uint8)
+    source = AuxMemory((first.ctypes.data, second.ctypes.data), (8, 6))
+    copies = np.zeros(40, np.uint8), np.zeros(30, np.uint8)
+    target = AuxMemory((copies[0].ctypes.data, copies[1].ctypes.data), (8, 6))
+
+    target.write(1, source.read(3))
+
+    assert copies[0][8:16].tolist() == first[24:32].tolist()
+    assert copies[1][6:12].tolist() == second[18:24].tolist()
+    with pytest.raises(TransferError, match="same SGLang version"):
+        target.write(0, b"short")
+
+
+def kv_args(**changes: object) -> SimpleNamespace:
+    """What SGLang would hand over for `buffers`."""
+    pool = buffers()
+    fields = {
+        "kv_data_ptrs": [b.data_ptr() for b in pool],
+        "kv_data_lens": [b.nbytes for b in pool],
+        "kv_item_lens": [3 * 2 * 4 * 2] * 4,
+        "page_size": 3,
+        "gpu_id": 0,
+        "kv_cache_dtype_str": "bfloat16",
+        "state_types": [],
+        "num_draft_entries": 0,
+        "aux_data_ptrs": [1],
+        "aux_item_lens": [8],
+        "owner": pool,
+    }
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def model_config(name: str = "m", dtype: torch.dtype = torch.bfloat16) -> SimpleNamespace:
+    fields = {"hidden_size": 8, "_name_or_path": name}
+    hf_config = SimpleNamespace(to_dict=lambda: fields)
+    return SimpleNamespace(dtype=dtype, hf_config=hf_config, get_total_num_kv_heads=lambda: 2)
+
+
+def test_layout_is_read_from_pointers_when_supported() -> None:
+    """The same model in another folder has the same fingerprint."""
+    args = kv_args()
+
+    layout = layout_of(args, model_config("/a"))
+
+    assert (layout.layer_count, layout.kv_head_count, layout.head_dim) == (2, 2, 4)
+    assert layout == layout_of(args, model_config("/b"))
+    pages = pages_of(args, layout, "cpu").read(Block(0, 1, 0, 1), np.array([9], np.int32))
+    assert np.array_equal(pages[0, 0, 0], args.owner[0][9].numpy())
+    assert aux_of(args).row_bytes == (8,)
+
+
+def test_layout_is_refused_when_the_cache_is_not_16_bit() -> None:
+    """An fp8 cache would be read as garbage."""
+    with pytest.raises(PreconditionError, match="fp8_e4m3"):
+        layout_of(kv_args(kv_cache_dtype_str="fp8_e4m3"), model_config())
+
+
+@pytest.mark.parametrize(
+    ("args", "settings", "word"),
+    [
+        ({}, {"is_mla": True}, "MLA"),
+        ({}, {"tp": 2}, "tensor parallelism 2"),
+        ({}, {"pp": 2}, "pipeline parallelism 2"),
+        ({"state_types": ["mamba"]}, {}, "mamba"),
+        ({"num_draft_entries": 2}, {}, "speculative"),
+        ({"kv_item_lens": [8, 8, 4, 4]}, {}, "unequal"),
+        ({}, {"decode_allocation_policy": "prefill_complete"}, "prefill_complete"),
+    ],
+)
+def test_engine_is_refused_when_kvlink_cannot_carry_its_cache(
+    args: dict[str, object], settings: dict[str, object], word: str
+) -> None:
+    """At start and by name, not by wrong tokens later."""
+    supported: dict[str, Any] = {
+        "is_mla": False,
+        "tp": 1,
+        "pp": 1,
+        "decode_allocation_policy": "early",
+    }
+    check_supported(kv_args(), **supported)
+
+    with pytest.raises(PreconditionError, match=word):
+        check_supported(kv_args(**args), **{**supported, **settings})
+
+
+def test_tensor_shares_memory_when_made_of_a_pointer() -> None:
+    """A view: writing it writes the engine's cache."""
+    owner = torch.zeros(POOL, dtype=torch.int16)
+
+    tensor_at(owner.data_ptr(), POOL, torch.device("cpu"))[4, 2, 1, 3] = 7
+
+    assert owner[4, 2, 1, 3] == 7
+
+
+def test_reservation_tells_its_failure_when_the_request_comes_late() -> None:
+    """A room that was never reserved has no failure to tell."""
+    reservations = Reservations()
+    reservations.add(1, 10)
+    reservations.fail(1, "gone")
+    reservations.fail(2, "gone")
+
+    assert (reservations.page_count(1), reservations.failure(1)) == (None, "gone")
+    assert reservations.failure(2) is None
+    reservations.forget(1)
+    assert reservations.failure(1) is None
+
+
+def test_plugin_imports_nothing_of_sglang_when_it_is_only_found() -> None:
+    """Entry points are loaded in processes that have no SGLang, too."""
+    code = (
+        "import sys; import thunderserve.kvlink.sglang_plugin; "
+        "sys.exit(any(m.split('.')[0] in {'sglang', 'torch', 'numpy'} for m in sys.modules))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
