@@ -23,7 +23,8 @@ def _options(**settings: object) -> FleetOptions:
 
 
 def _layout(options: FleetOptions, run: Path = RUN) -> Layout:
-    return lay_out(options, run, itertools.count(20_000).__next__)
+    numbers = itertools.count(20_000)
+    return lay_out(options, run, lambda preferred: preferred or next(numbers))
 
 
 def test_layout_has_one_sidecar_for_each_worker() -> None:
@@ -129,3 +130,12 @@ def test_toml_reads_back_as_it_was_written() -> None:
 def test_options_take_wire_mode_by_its_name() -> None:
     """`--wire raw16`."""
     assert _options(wire="raw16").wire is WireMode.RAW16
+
+
+def test_lay_out_offers_the_known_entrances_first(tmp_path: Path) -> None:
+    """What `thunderctl` and the documents take for granted."""
+    layout = _layout(FleetOptions(model=Path("/models/m"), model_name="m"), tmp_path)
+
+    assert layout.control == "127.0.0.1:7700"
+    assert layout.router == "127.0.0.1:7701"
+    assert layout.http == "127.0.0.1:8000"

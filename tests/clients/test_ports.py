@@ -31,3 +31,15 @@ def test_ports_skip_one_that_is_in_use() -> None:
 
         with pytest.raises(UnavailableError):
             ports.take()
+
+
+def test_ports_give_the_preferred_one_when_it_is_free_and_once_alone() -> None:
+    """A second fleet, or a second entrance, gets another port instead of a failure."""
+    ports = FreePorts()
+    preferred = FreePorts().take()
+
+    assert ports.take(preferred) == preferred
+    assert ports.take(preferred) != preferred
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        assert ports.take(listener.getsockname()[1]) != listener.getsockname()[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thunderserve.cli.options import FleetOptions, StoreName
+from thunderserve.cli.ports import CONTROL_PORT, HTTP_PORT, ROUTER_PORT
 from thunderserve.cli.probes import HealthProbe, HttpProbe, PortProbe, Probe
 from thunderserve.cli.supervisor import Command
 from thunderserve.core.errors import ConfigError
@@ -65,13 +66,14 @@ class Layout:
     reference: str = ""
 
 
-def lay_out(options: FleetOptions, run: Path, free_port: Callable[[], int]) -> Layout:
+def lay_out(options: FleetOptions, run: Path, free_port: Callable[[int], int]) -> Layout:
     """Give every process its ports, sockets and configuration.
 
     Args:
         options: What is wanted.
         run: The run directory.
-        free_port: A port of this machine that nobody has, new at every call.
+        free_port: A port of this machine that nobody has, new at every call; the argument's if
+            that one is free, and 0 asks for any.
 
     Raises:
         ConfigError: The run directory's path is too long for Unix sockets.
@@ -87,15 +89,16 @@ def to_toml(settings: Mapping[str, Setting]) -> str:
 class _Drawing:
     """The pen of `lay_out`: it hands out addresses and collects members and files."""
 
-    def __init__(self, options: FleetOptions, run: Path, free_port: Callable[[], int]) -> None:
+    def __init__(self, options: FleetOptions, run: Path, free_port: Callable[[int], int]) -> None:
         self._options, self._run, self._free_port = options, run, free_port
         self._members: list[Member] = []
         self._files: dict[Path, str] = {}
 
     def layout(self) -> Layout:
         options = self._options
-        control, router = self._address(), self._address()
-        http = f"127.0.0.1:{options.http_port or self._free_port()}"
+        control, router = self._address(CONTROL_PORT), self._address(ROUTER_PORT)
+        chosen = options.http_port
+        http = f"127.0.0.1:{chosen}" if chosen else self._address(HTTP_PORT)
         store = self._store()
         redis = self._redis() if options.redis else ""
         self._service("control", control, self._control(control, store))
@@ -225,8 +228,8 @@ class _Drawing:
         }
         self._members.append(Member(Command(name, argv, environment), probe, name in _ESSENTIAL))
 
-    def _address(self) -> str:
-        return f"127.0.0.1:{self._free_port()}"
+    def _address(self, preferred: int = 0) -> str:
+        return f"127.0.0.1:{self._free_port(preferred)}"
 
     def _socket(self, name: str) -> str:
         path = str(self._run / f"{name}.sock")

@@ -90,7 +90,7 @@ def _up(
         bool, typer.Option("--colocated", help="Also run a colocated engine, outside the plan.")
     ] = False,
     http_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of the OpenAI API; 0 is any free one.")
+        int, typer.Option(min=0, max=65535, help="Of the OpenAI API; 0: 8000 if it is free.")
     ] = 0,
     run_dir: _RunDir = None,
     output: Annotated[

@@ -37,7 +37,7 @@ class FleetOptions:
         reference: Also run one colocated engine outside the plan, to compare answers with.
         wire: How KV travels where a request does not say.
         redis: Run a Redis for the router's workload window.
-        http_port: Of the OpenAI API; 0 is any free one.
+        http_port: Of the OpenAI API; 0 is 8000, or any free one when that is taken.
         threads: Threads of each process's arithmetic.
         kv_tokens: KV cache of each engine, in tokens.
     """

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from thunderserve.core.errors import UnavailableError
 
-__all__ = ["FreePorts"]
+__all__ = ["CONTROL_PORT", "HTTP_PORT", "ROUTER_PORT", "FreePorts"]
 
+# Where a fleet's three entrances are found unless somebody else is there.
+CONTROL_PORT, ROUTER_PORT, HTTP_PORT = 7700, 7701, 8000
 FIRST_PORT = 10_000
 LAST_PORT = 65_535
 _RANGE_FILE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -28,13 +30,17 @@ class FreePorts:
         candidates = list(range(FIRST_PORT, min(end, LAST_PORT)))
         random.shuffle(candidates)  # two fleets that start at once seldom want the same port
         self._candidates = candidates
+        self._preferred: set[int] = set()
 
-    def take(self) -> int:
-        """The next free port.
+    def take(self, preferred: int = 0) -> int:
+        """A free port: the preferred one if it is given and free, else the next.
 
         Raises:
             UnavailableError: There is none.
         """
+        if preferred and preferred not in self._preferred and _is_free(preferred):
+            self._preferred.add(preferred)
+            return preferred
         while self._candidates:
             port = self._candidates.pop()
             if _is_free(port):
