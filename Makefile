@@ -1,6 +1,6 @@
 # Every target sets itself up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services protos demo up test lint compose-test pins clean
+.PHONY: help setup services protos demo up test lint compose-test model pins clean
 
 PROTOS := $(shell find protos -name '*.proto')
 PROJECT := pyproject.toml protos/generate.py deploy/setup/python.sh $(wildcard requirements/*.txt)
@@ -41,6 +41,9 @@ lint: setup ## Style, types, import contracts, proto rules
 
 compose-test: setup ## Build the image, serve a completion from containers, remove all of it
 	@deploy/compose/docker.sh .venv/bin/pytest -m docker -s tests/compose
+
+model: setup ## Train the demo model again; about 80 minutes on one core
+	@.venv/bin/python models/training/train.py
 
 pins: setup ## Write the versions installed now to requirements/constraints.txt
 	@deploy/setup/pins.sh
