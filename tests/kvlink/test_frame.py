@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.core.request import WireMode
@@ -27,6 +27,7 @@ BLOCKS = st.builds(Block, U32, U32, U32, U32)
 FRAME = make_frame(FrameKind.PAGES, 7, 9, b"payload", block=Block(1, 2, 3, 4))
 
 
+@settings(deadline=None)  # on a busy machine time says nothing
 @given(
     st.integers(1, 2**63 - 1),
     st.integers(0, 2**64 - 1),
@@ -46,6 +47,7 @@ def test_header_survives_the_wire_when_any_values(
     assert decode_header(data, LIMIT) == header
 
 
+@settings(deadline=None)  # on a busy machine time says nothing
 @given(st.integers(0, HEADER_BYTES * 8 - 1))
 def test_header_is_refused_when_any_bit_flips(bit: int) -> None:
     """No single damaged bit goes unnoticed."""

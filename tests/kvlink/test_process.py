@@ -148,7 +148,7 @@ def test_engine_is_refused_when_its_pages_fit_no_frame(
     client = EngineClient(sidecars[0].engine_socket, layout, Phase.PREFILL, Engine())
 
     with pytest.raises(PreconditionError, match=r"refused the engine.*max_frame_bytes"):
-        client.start(2)
+        client.start(30)
 
 
 def test_engine_start_fails_when_there_is_no_sidecar(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.core.errors import InvalidArgumentError, TransferError
@@ -124,6 +124,7 @@ def test_transfer_cannot_be_when_it_has_no_pages() -> None:
         Transfer(7, LAYOUT, 0, WireMode.RAW16)
 
 
+@settings(deadline=None)  # on a busy machine time says nothing
 @given(
     st.integers(0, 3),
     st.integers(1, 6),

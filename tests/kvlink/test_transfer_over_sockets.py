@@ -186,6 +186,23 @@ async def test_engine_loss_aborts_its_rooms_when_it_disconnects(
     assert "disconnected" in await decode.engine.wait_ended(5)
 
 
+async def test_prefill_engine_hears_when_its_room_will_never_be_reserved(
+    make_side: MakeSide, layout: KvLayout
+) -> None:
+    """A refused reservation ends the prefill side's request too; nobody waits for a timeout."""
+    prefill = await make_side(Phase.PREFILL)
+    other = type(layout)("other", 3, 2, 64, 4, "bfloat16")
+    decode = await make_side(Phase.DECODE, other)
+    await prefill.worker.announce(5, WireMode.RAW16)
+    decode.engine.expect(5, 3)
+
+    decode.client.reserve(5, prefill.config.address, 3)
+
+    assert "model_fingerprint" in await prefill.engine.wait_ended(5)
+    with pytest.raises(TransferError, match="model_fingerprint"):
+        await prefill.worker.report(5)
+
+
 async def test_reserve_fails_when_layouts_differ(make_side: MakeSide, layout: KvLayout) -> None:
     """Engines of different models never exchange a byte; the field is named."""
     prefill = await make_side(Phase.PREFILL)

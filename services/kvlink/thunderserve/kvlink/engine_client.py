@@ -38,6 +38,8 @@ __all__ = ["EngineClient", "EngineEvents"]
 
 _log = logging.getLogger(__name__)
 _RECONNECT_INTERVAL_S = 0.2
+# Told of rooms that the engine has not named yet: a reservation, or that none will come.
+_UNASKED = (MessageKind.RESERVED, MessageKind.FAILED)
 
 
 class EngineEvents(Protocol):
@@ -66,7 +68,10 @@ class EngineEvents(Protocol):
         """Everything has arrived: told to both sides."""
 
     def on_failed(self, room: int, reason: str) -> None:
-        """The room is lost: told to both sides, also for the engine's own `abort`."""
+        """The room is lost: told to both sides, also for the engine's own `abort`.
+
+        The room may be one that this engine has not heard of: its request is still to come.
+        """
 
 
 class EngineClient:
@@ -216,7 +221,7 @@ class EngineClient:
 
     def _dispatch(self, message: Message, payload: memoryview) -> None:
         room = message.room
-        if message.kind is not MessageKind.RESERVED and room not in self._rooms:
+        if room not in self._rooms and message.kind not in _UNASKED:
             return  # it ended here while the sidecar was still telling of it
         if message.kind is MessageKind.PAGES and message.block is not None:
             block = message.block

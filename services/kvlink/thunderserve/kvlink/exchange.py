@@ -84,9 +84,7 @@ class Exchange:
         _log.warning("room %d aborted: %s", room.number, reason)
         if room.stream is not None:
             room.stream.close()
-        if self._session is not None and room.role is not None:
-            payload = pack_json({"reason": reason})
-            self.spawn(self._session.tell(MessageKind.FAILED, room.number, payload))
+        self._tell_engine(room.number, reason)
         if tell_peer and room.peer_address:
             self.spawn(self.peers.abort(room.peer_address, room.number, reason))
 
@@ -102,6 +100,7 @@ class Exchange:
             self.abort(self.rooms.get(number), reason, tell_peer=False)
         except NotFoundError:
             self.rooms.bury(number, reason, self.clock())
+            self._tell_engine(number, reason)
 
     def abort_by_engine(self, number: int, reason: str) -> None:
         """The engine ended a room; a reservation of it may be on its way."""
@@ -109,6 +108,12 @@ class Exchange:
             self.abort(self.rooms.get(number), reason)
         except NotFoundError:
             self.rooms.bury(number, reason, self.clock())
+
+    def _tell_engine(self, number: int, reason: str) -> None:
+        # Also of rooms that were never reserved: the engine's request may wait for it.
+        if self._session is not None:
+            failed = pack_json({"reason": reason})
+            self.spawn(self._session.tell(MessageKind.FAILED, number, failed))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the caller; its failure is logged and ends nothing else."""

@@ -200,10 +200,11 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         """The room is lost."""
         with self._lock:
             self._arrivals.forget(room)
-            self._reservations.fail(room, reason)
             if room in self.request_status:
                 self.failure_records.setdefault(room, reason)
                 self.update_status(room, KVPoll.Failed)
+            else:
+                self._reservations.fail(room, reason)
 
     def _close_zmq(self) -> None:
         self.server_socket.close(linger=0)

@@ -55,9 +55,8 @@ class Reservations:
             self._page_counts.popitem(last=False)
 
     def fail(self, room: int, reason: str) -> None:
-        """It is not any more; the request must hear of it when it comes."""
-        if self._page_counts.pop(room, None) is None:
-            return
+        """It is not any more, or never will be; the request must hear of it when it comes."""
+        self._page_counts.pop(room, None)
         self._failures[room] = reason
         if len(self._failures) > _MAX_ORPHANS:
             self._failures.popitem(last=False)
@@ -67,7 +66,7 @@ class Reservations:
         return self._page_counts.get(room)
 
     def failure(self, room: int) -> str | None:
-        """Why a reserved room was lost; None when it was not."""
+        """Why a room was lost; None when it was not."""
         return self._failures.get(room)
 
     def forget(self, room: int) -> None:

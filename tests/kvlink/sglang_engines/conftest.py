@@ -11,27 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
-import pytest
 import pytest_asyncio
 
-from thunderserve.core.request import TransferReport, WireMode
 from thunderserve.demo_model import model_path
 from thunderserve.kvlink.local_client import LocalClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import pytest
+
+    from thunderserve.core.request import TransferReport, WireMode
+
 # Three engines start at once: a quarter of a minute on two idle cores, far more on busy ones.
 START_TIMEOUT_S = 300
-pytestmark = [
-    pytest.mark.sglang,
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(2 * START_TIMEOUT_S),
-]
-HOST = Path(__file__).with_name("sglang_host.py")
-# Short, just under, at and over a chunk of 64 tokens, and several chunks.
-LENGTHS = (5, 63, 64, 65, 200, 333)
+HOST = Path(__file__).with_name("host.py")
 MAX_TOKENS = 16
 
 
@@ -41,7 +35,7 @@ def prompt_of(length: int) -> list[int]:
 
 
 class EngineProcess:
-    """An engine in a process of its own; see `sglang_host`."""
+    """An engine in a process of its own; see `host.py`."""
 
     def __init__(self, socket_path: str, phase: str) -> None:
         self._arguments = (str(model_path()), socket_path, phase)
@@ -79,6 +73,15 @@ class EngineProcess:
         answer = await self.ask(do, **fields)[1]
         assert "result" in answer, answer
         return answer["result"]
+
+    async def switch(self, phase: str) -> Any:
+        """Change the phase; SGLang may call itself busy for a moment after its last answer."""
+        async with asyncio.timeout(30):
+            while True:
+                answer = await self.ask("switch", phase=phase)[1]
+                if "EngineBusyError" not in answer.get("error", ""):
+                    assert "result" in answer, answer
+                    return answer["result"]
 
     async def first_token(self, number: int) -> int:
         """Of a prefill leg, as soon as it is known."""
@@ -179,18 +182,18 @@ class Fleet:
             )
         return self.judged[length]
 
-    async def announced(self, mode: WireMode) -> dict[str, Any]:
-        """Fields of both legs of a new request."""
+    async def announced(self, length: int, mode: WireMode) -> dict[str, Any]:
+        """Fields of both legs of a new request with a prompt of `length` tokens."""
         self.room += 1
         room = self.room
         for group in self.groups:
             await group.worker.announce(room, mode)
-        return {"room": room, "peer": self.pair[0].address}
+        return {"room": room, "peer": self.pair[0].address, "prompt": prompt_of(length)}
 
     async def answer(self, length: int, mode: WireMode) -> tuple[list[int], Any, TransferReport]:
         """Decode's tokens, what the prefill leg said, what the transfer took."""
         prefill, decode = self.pair
-        legs = await self.announced(mode) | {"prompt": prompt_of(length)}
+        legs = await self.announced(length, mode)
         first, tokens = await asyncio.gather(
             prefill.engine.do("prefill", **legs),
             decode.engine.do("decode", max_tokens=MAX_TOKENS, **legs),
@@ -201,8 +204,7 @@ class Fleet:
         """Switch both groups to the other's phase."""
         prefill, decode = self.pair
         switched = await asyncio.gather(
-            prefill.engine.do("switch", phase="DECODE"),
-            decode.engine.do("switch", phase="PREFILL"),
+            prefill.engine.switch("DECODE"), decode.engine.switch("PREFILL")
         )
         self.prefill = 1 - self.prefill
         return list(switched)
@@ -258,93 +260,3 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
         finally:
             await asyncio.gather(*starts, return_exceptions=True)
             await asyncio.gather(*(engine.stop() for engine in engines))
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-async def test_answer_is_that_of_one_engine_when_raw16(fleet: Fleet, length: int) -> None:
-    """Exact KV gives exact tokens, for prompts of one page, of many, and of several chunks."""
-    tokens, first, report = await fleet.answer(length, WireMode.RAW16)
-
-    assert tokens == await fleet.expected(length)
-    assert first["token"] == tokens[0]
-    assert report.raw_bytes == length * 8 * 2 * 2 * 64 * 2  # layers, k and v, heads, dim, bytes
-    assert 0 < report.wire_bytes - report.raw_bytes < 8192
-
-
-async def test_answers_stay_apart_when_many_run_at_once(fleet: Fleet) -> None:
-    """Rooms that are transferred beside each other do not mix."""
-    lengths = LENGTHS * 2
-
-    answers = await asyncio.gather(*(fleet.answer(n, WireMode.RAW16) for n in lengths))
-
-    for length, (tokens, first, _) in zip(lengths, answers, strict=True):
-        assert tokens[0] == first["token"]
-        assert tokens == await fleet.expected(length)
-
-
-async def test_answer_is_complete_and_cheaper_when_int4(fleet: Fleet) -> None:
-    """The first token travels verbatim; the cache takes less than a third of its bytes."""
-    tokens, first, report = await fleet.answer(200, WireMode.INT4)
-
-    assert tokens[0] == first["token"] == (await fleet.expected(200))[0]
-    assert len(tokens) == MAX_TOKENS
-    assert report.wire_mode is WireMode.INT4
-    assert report.wire_bytes * 3 < report.raw_bytes
-
-
-async def test_first_token_comes_when_the_transfer_has_not_ended(fleet: Fleet) -> None:
-    """A client's first token does not wait for the cache to arrive."""
-    prefill, decode = fleet.pair
-    legs = await fleet.announced(WireMode.RAW16) | {"prompt": prompt_of(200)}
-    with decode.gate.closed():
-        _, answer = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
-        number, leg = prefill.engine.ask("prefill", **legs)
-        first = await prefill.engine.first_token(number)
-        assert not leg.done()
-
-    assert (await leg)["result"]["token"] == first
-    assert (await answer)["result"] == await fleet.expected(200)
-
-
-async def test_phases_swap_when_idle_and_swap_back(fleet: Fleet) -> None:
-    """Both groups serve in the other phase without loading weights again."""
-    for _ in range(2):
-        switched = await fleet.swap()
-        assert [each["weight_loads"] for each in switched] == [1, 1]
-        for length in (64, 200):
-            tokens, _, _ = await fleet.answer(length, WireMode.RAW16)
-            assert tokens == await fleet.expected(length)
-
-
-async def test_prefill_leg_ends_when_the_decode_leg_is_cancelled(fleet: Fleet) -> None:
-    """The room is aborted on both sides, nothing is held, and the next request is served."""
-    prefill, decode = fleet.pair
-    legs = await fleet.announced(WireMode.RAW16) | {"prompt": prompt_of(64)}
-    with decode.gate.closed():
-        number, cancelled = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
-        sending, answer = prefill.engine.ask("prefill", **legs)
-        await prefill.engine.first_token(sending)
-        await decode.engine.do("cancel", what=number)
-
-        assert "cancelled" in (await cancelled)["error"]
-        assert "TransferError" in (await answer)["error"]
-    assert (await fleet.answer(64, WireMode.RAW16))[0] == await fleet.expected(64)
-
-
-async def test_decode_leg_ends_when_the_prefill_group_is_away(fleet: Fleet) -> None:
-    """An address where no sidecar listens is an error that names it."""
-    _, decode = fleet.pair
-    legs = await fleet.announced(WireMode.RAW16) | {"peer": "127.0.0.1:9", "prompt": prompt_of(5)}
-
-    _, answer = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
-
-    assert "127.0.0.1:9" in (await answer)["error"]
-
-
-async def test_engines_listen_on_loopback_alone_when_serving(fleet: Fleet) -> None:
-    """SGLang's own sockets, which trust whoever connects, are never reachable from outside."""
-    for group in fleet.groups:
-        root = psutil.Process(group.engine.process.pid)
-        for process in (root, *root.children(recursive=True)):
-            for connection in process.net_connections("inet"):
-                assert connection.laddr.ip in {"127.0.0.1", "::1"}, (process.cmdline(), connection)
