@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -63,6 +64,9 @@ def sidecars(tmp_path: Path) -> Iterator[tuple[Sidecar, Sidecar]]:
     for name in ("prefill", "decode"):
         (tmp_path / name).mkdir()
         pair.append(start_sidecar(tmp_path / name, "wire_mode=raw16"))
+    for sidecar in pair:  # a signal to a process that is still being imported just ends it
+        with grpc.insecure_channel(sidecar.address) as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
     yield pair[0], pair[1]
     for sidecar in pair:
         sidecar.process.send_signal(signal.SIGTERM)
