@@ -14,13 +14,18 @@ if ! command -v apt-get >/dev/null || ! "${run[@]}" true 2>/dev/null; then
   exit 1
 fi
 
+log=$(mktemp)
 # Debian starts services as it installs them unless this file says no.
 policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-  trap '"${run[@]}" rm -f "$policy"' EXIT
+if [ -e "$policy" ]; then
+  trap 'rm -f "$log"' EXIT
+else
+  trap '"${run[@]}" rm -f "$policy" "$log"' EXIT
   "${run[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy"
 fi
 
 printf 'setup: apt-get install %s\n' "$*"
-"${run[@]}" apt-get update -qq
-"${run[@]}" apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
+{
+  "${run[@]}" apt-get update -qq
+  "${run[@]}" apt-get install -y -qq --no-install-recommends "$@" </dev/null
+} >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
