@@ -9,7 +9,7 @@ if [ "$(id -u)" -ne 0 ]; then
   run=(sudo -n "${run[@]}")
 fi
 if ! command -v apt-get >/dev/null || ! "${run[@]}" true 2>/dev/null; then
-  printf 'setup: not found, and not allowed to install them; run this first, or its like:\n' >&2
+  printf 'setup: something is missing that this user may not install; run this first, or its like:\n' >&2
   printf '  sudo apt-get install --no-install-recommends %s\n' "$*" >&2
   exit 1
 fi
