@@ -27,7 +27,7 @@ The fleet serves {model}. Stop it with Ctrl-C; its logs are in {run}.
 OpenAI API http://{http}/v1 · SDK (gRPC) {router} · control {control}
 
 curl http://{http}/v1/chat/completions -H 'content-type: application/json' -d '{{
-  "model": "{model}", "stream": true, "max_tokens": 48,
+  "model": "{model}", "stream": true, "max_tokens": 48, "temperature": 0,
   "messages": [{{"role": "user", "content": "Write a function that adds two numbers."}}]}}'
 
 python -c 'from openai import OpenAI
