@@ -49,5 +49,5 @@ pins: setup ## Write the versions installed now to requirements/constraints.txt
 	@deploy/setup/pins.sh
 
 clean: ## Remove what the targets made
-	rm -rf .venv .run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf deploy/compose/wheels/*.whl .venv .run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find protos -name '*_pb2*.py*' -delete
