@@ -43,10 +43,11 @@ make_venv() {
 # uv installs four times as fast as pip, but does not read pip's configuration: with an index of
 # one's own configured there, or when uv fails, pip installs.
 install() {
-  local venv=$1
+  local venv=$1 configured
   shift
+  configured=$("$venv/bin/pip" config list)
   export PIP_CONSTRAINT="$constraints" UV_BUILD_CONSTRAINT="$constraints"
-  if ! "$venv/bin/pip" config list | grep -q "[.]index-url="; then
+  if [[ $configured != *.index-url=* ]]; then
     "$venv/bin/pip" install -qq uv
     if "$venv/bin/uv" pip install --quiet --system-certs --python "$venv/bin/python" \
         --constraints "$constraints" "$@"; then
