@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Llama", "LlamaConfig"]
+__all__ = ["Llama", "LlamaConfig", "rotary_tables", "rotate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Attention(nn.Module):
         def heads(projected: Tensor) -> Tensor:
             return projected.view(batch, tokens, -1, self.config.head_dim).transpose(1, 2)
 
-        query = _rotate(heads(self.q_proj(hidden)), cos, sin)
-        key = _rotate(heads(self.k_proj(hidden)), cos, sin)
+        query = rotate(heads(self.q_proj(hidden)), cos, sin)
+        key = rotate(heads(self.k_proj(hidden)), cos, sin)
         mixed = functional.scaled_dot_product_attention(
             query, key, heads(self.v_proj(hidden)), is_causal=True, enable_gqa=True
         )
@@ -131,7 +131,7 @@ class Llama(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, T, vocab)."""
-        cos, sin = _rotary_tables(self.config, tokens.shape[1])
+        cos, sin = rotary_tables(self.config, tokens.shape[1])
         hidden = self.model["embed_tokens"](tokens)
         for layer in self.model["layers"]:
             hidden = layer(hidden, cos, sin)
@@ -142,14 +142,15 @@ class Llama(nn.Module):
             nn.init.normal_(module.weight, std=0.02)
 
 
-def _rotary_tables(config: LlamaConfig, tokens: int) -> tuple[Tensor, Tensor]:
+def rotary_tables(config: LlamaConfig, tokens: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions 0 to `tokens`, each (T, d)."""
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     angles = torch.outer(torch.arange(tokens, dtype=torch.float32), config.rope_theta**-exponents)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
 
-def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of (B, H, T, d)."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cos + torch.cat((-second, first), dim=-1) * sin
