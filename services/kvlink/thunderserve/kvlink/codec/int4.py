@@ -2,9 +2,9 @@
 
 A key cache has a few channels that are 10 to 25 times the others, of constant sign. A scale per
 token and group spends its 16 levels on them and ruins the rest; taking each channel's mean and
-deviation out first leaves groups of like values. Against plain per-token groups of the same size
-the key error falls about sixfold. Source: docs/kvlink.md; the scheme's cousins are KIVI (per
-channel keys) and the paper's own 4-bit transfer (ThunderServe, MLSys 2025, §4).
+deviation out first leaves groups of like values: tests/kvlink/test_codec.py has such keys, and
+benchmarks/kv_quality.py a real model's. The scheme's cousins are KIVI (per-channel keys) and the
+paper's own 4-bit transfer (ThunderServe, MLSys 2025).
 
 Per value 4 bits; per group of 64 values a float16 step and a float16 least value (0.5 bits a
 value); per channel and block a bfloat16 mean and a bfloat16 deviation (32 bits / tokens).
