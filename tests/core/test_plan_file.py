@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan import Gpu, Group, Phase, Plan, Prediction, Route, Stage
+from thunderserve.core.plan import Certificate, Gpu, Group, Phase, Plan, Prediction, Route, Stage
 from thunderserve.core.plan_file import plan_from_mapping, plan_to_mapping
 
 PREFILL = Group("g0", Phase.PREFILL, 1, 1, (Stage(60, (Gpu("n0/0", "A40"),)),))
@@ -19,10 +19,11 @@ PLAN = Plan(
     groups=(PREFILL, DECODE),
     routes=(Route("g0", "g1", 1.0),),
     predicted=Prediction(0.97, 9.1, 3210.0, 1.8, 0.11, 11.33),
-    search_seconds=1.9,
     search_evaluations=5100,
     created_unix_s=12.5,
     reason="flip g1",
+    chunk_tokens=1024,
+    certificate=Certificate("bound", 9.0, 10.0),
 )
 
 
@@ -61,14 +62,21 @@ def test_plan_file_has_the_documented_form() -> None:
             "tpot_p99_s": 0.11,
             "usd_per_hour": 11.33,
         },
-        "search": {"seconds": 1.9, "evaluations": 5100},
+        "search": {"evaluations": 5100},
+        "certificate": {
+            "method": "bound",
+            "objective": 9.0,
+            "upper_bound": 10.0,
+            "gap_ratio": 0.1,
+        },
+        "chunk_tokens": 1024,
         "reason": "flip g1",
         "created_unix_s": 12.5,
     }
 
 
 def test_a_plan_needs_no_more_than_model_groups_and_routes() -> None:
-    read = plan_from_mapping({"model": "m", "certificate": {"method": "exact"}})
+    read = plan_from_mapping({"model": "m", "search": {"seconds": 1.9}})
     assert (read.epoch, read.strategy, read.groups, read.predicted) == (0, "thunderserve", (), None)
     assert "predicted" not in plan_to_mapping(read)
 

@@ -58,7 +58,7 @@ def test_from_means_is_a_constant_workload() -> None:
 def test_with_rate_changes_the_rate_alone() -> None:
     conv = WORKLOADS["azure-conv"]
     assert conv.with_rate(1.0).rate_rps == 1.0
-    assert conv.with_rate(1.0).prompt is conv.prompt
+    assert conv.with_rate(1.0).requests == conv.requests
 
 
 def test_workload_preset_names_them_when_unknown() -> None:

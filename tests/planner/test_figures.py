@@ -108,25 +108,27 @@ def test_a_colocated_group_does_less_of_either() -> None:
 
 def test_decode_ratio_counts_the_transfer_into_the_time_per_token() -> None:
     """1 s of transfer over 10 later tokens is 0.1 s per token."""
-    workload = Workload("one", 1.0, Lengths.constant(1000), Lengths.constant(11))
+    workload = Workload.independent("one", 1.0, Lengths.constant(1000), Lengths.constant(11))
     transfer = Transfer(s_per_token=1e-3)
     assert decode_ratio(0.05, transfer, Slo(1.0, 0.1501), workload) == 1.0
     assert decode_ratio(0.05, transfer, Slo(1.0, 0.1499), workload) == 0.0
 
 
 def test_decode_ratio_is_the_share_of_prompts_whose_transfer_is_short_enough() -> None:
-    workload = Workload("four", 1.0, Lengths((100, 200, 300, 400)), Lengths.constant(11))
+    workload = Workload.independent(
+        "four", 1.0, Lengths((100, 200, 300, 400)), Lengths.constant(11)
+    )
     transfer = Transfer(s_per_token=1e-2)
     assert decode_ratio(0.0, transfer, Slo(1.0, 0.25), workload) == 0.5
 
 
 def test_decode_ratio_lets_single_token_answers_pass() -> None:
-    workload = Workload("one", 1.0, Lengths.constant(1000), Lengths.constant(1))
+    workload = Workload.independent("one", 1.0, Lengths.constant(1000), Lengths.constant(1))
     assert decode_ratio(9.0, Transfer(9.0, 9.0), Slo(1.0, 0.1), workload) == 1.0
 
 
 def test_decode_ratio_heeds_the_end_to_end_bound() -> None:
-    workload = Workload("two", 1.0, Lengths((100, 200)), Lengths.constant(11))
+    workload = Workload.independent("two", 1.0, Lengths((100, 200)), Lengths.constant(11))
     slo = Slo(10.0, 10.0, e2e_s=2.0)
     assert decode_ratio(0.1, Transfer(), slo, workload, (0.5, 0.9)) == 1.0
     assert decode_ratio(0.1, Transfer(), slo, workload, (0.5, 1.1)) == 0.5

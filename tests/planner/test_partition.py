@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunderserve.control.planner.draws import Draws
 from thunderserve.control.planner.moves import MOVES, neighbour
 from thunderserve.control.planner.partition import Bins, Part
+from thunderserve.core.draws import Draws
 from thunderserve.core.hardware import Cluster, Link
 from thunderserve.core.plan import Phase
 

@@ -46,6 +46,8 @@ PLAN = plan.Plan(
     search_evaluations=5100,
     created_unix_s=1_700_000_000.25,
     reason="because",
+    chunk_tokens=1024,
+    certificate=plan.Certificate("bound", 9.0, 10.0),
 )
 FLIP = fleet.Flip(
     id="f0",

@@ -8,7 +8,17 @@ from enum import StrEnum
 
 from thunderserve.core.errors import InvalidArgumentError
 
-__all__ = ["WEIGHT_TOLERANCE", "Gpu", "Group", "Phase", "Plan", "Prediction", "Route", "Stage"]
+__all__ = [
+    "WEIGHT_TOLERANCE",
+    "Certificate",
+    "Gpu",
+    "Group",
+    "Phase",
+    "Plan",
+    "Prediction",
+    "Route",
+    "Stage",
+]
 
 WEIGHT_TOLERANCE = 1e-6
 
@@ -123,6 +133,28 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """How good a plan is, at least, for the objective it was made for.
+
+    Attributes:
+        method: `exact` when the bound is the best plan's objective, else `bound`.
+        objective: The plan's, in requests per second.
+        upper_bound: No plan has more.
+    """
+
+    method: str
+    objective: float
+    upper_bound: float
+
+    @property
+    def gap_ratio(self) -> float:
+        """Share of the bound that the plan may miss."""
+        if self.upper_bound <= 0:
+            return 0.0
+        return max(0.0, self.upper_bound - self.objective) / self.upper_bound
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An immutable assignment of groups, phases and routes; published plans are numbered by epoch.
 
@@ -131,6 +163,9 @@ class Plan:
     Attributes:
         epoch: 0 before publication; every observer refuses a lower one than it has seen.
         strategy: Which planner made it.
+        chunk_tokens: Prompt tokens that prefill computes, and kvlink sends, at a time; 0 leaves
+            it to the engine.
+        certificate: How good it is, when that was asked.
         created_unix_s: When it was published; 0 before.
         reason: Why it replaced the plan before, for people.
     """
@@ -146,6 +181,8 @@ class Plan:
     search_evaluations: int = 0
     created_unix_s: float = 0.0
     reason: str = field(default="")
+    chunk_tokens: int = 0
+    certificate: Certificate | None = None
 
     def __post_init__(self) -> None:
         self._check_groups()
@@ -154,6 +191,10 @@ class Plan:
     def _check_groups(self) -> None:
         if self.epoch < 0:
             raise InvalidArgumentError(f"epoch {self.epoch} is negative", param="epoch")
+        if self.chunk_tokens < 0:
+            raise InvalidArgumentError(
+                f"chunk_tokens is {self.chunk_tokens}; it must be >= 0", param="chunk_tokens"
+            )
         ids = [group.id for group in self.groups]
         if repeated := {i for i in ids if ids.count(i) > 1}:
             raise InvalidArgumentError(f"group {min(repeated)} appears twice", param="groups")

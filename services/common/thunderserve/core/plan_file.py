@@ -7,11 +7,12 @@
                  "stages": [{"layers": 60, "gpus": [{"id": "n0/0", "type": "A40"}, ...]}]}],
      "routes": [{"prefill": "g0", "decode": "g7", "weight": 0.13}],
      "predicted": {"slo_attainment_ratio": 0.97, ...},
-     "search": {"seconds": 1.9, "evaluations": 5100},
-     "reason": "...", "created_unix_s": 0.0}
+     "search": {"evaluations": 5100},
+     "certificate": {"method": "bound", "objective": 9.1, "upper_bound": 9.2, "gap_ratio": 0.01},
+     "chunk_tokens": 1024, "reason": "...", "created_unix_s": 0.0}
 
-`predicted`, `reason` and `created_unix_s` are there when the plan has them. A `certificate` says
-how good a plan is; it is no part of the plan, so reading passes over it.
+Everything after `routes` is there when the plan has it. How many seconds the search took is not:
+the same problem and seed give the same file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from thunderserve.core.mapping import Reader
-from thunderserve.core.plan import Gpu, Group, Phase, Plan, Prediction, Route, Stage
+from thunderserve.core.plan import (
+    Certificate,
+    Gpu,
+    Group,
+    Phase,
+    Plan,
+    Prediction,
+    Route,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,10 +49,15 @@ def plan_to_mapping(plan: Plan) -> dict[str, Any]:
         "model": plan.model,
         "groups": [_group_to_mapping(group) for group in plan.groups],
         "routes": [asdict(route) for route in plan.routes],
-        "search": {"seconds": plan.search_seconds, "evaluations": plan.search_evaluations},
+        "search": {"evaluations": plan.search_evaluations},
     }
     if plan.predicted is not None:
         mapping["predicted"] = asdict(plan.predicted)
+    if plan.certificate is not None:
+        gap = {"gap_ratio": plan.certificate.gap_ratio}
+        mapping["certificate"] = asdict(plan.certificate) | gap
+    if plan.chunk_tokens:
+        mapping["chunk_tokens"] = plan.chunk_tokens
     if plan.reason:
         mapping["reason"] = plan.reason
     if plan.created_unix_s:
@@ -73,7 +88,7 @@ def plan_from_mapping(mapping: Mapping[str, Any]) -> Plan:
     top = Reader(mapping)
     top.only(
         *("epoch", "strategy", "seed", "model", "groups", "routes", "predicted", "search"),
-        *("reason", "created_unix_s", "certificate"),
+        *("reason", "created_unix_s", "certificate", "chunk_tokens"),
     )
     search = top.inner("search") or Reader({})
     search.only("seconds", "evaluations")
@@ -90,6 +105,8 @@ def plan_from_mapping(mapping: Mapping[str, Any]) -> Plan:
         search_evaluations=search.integer("evaluations", 0),
         created_unix_s=top.number("created_unix_s", 0.0),
         reason=top.text("reason", ""),
+        chunk_tokens=top.integer("chunk_tokens", 0),
+        certificate=_read_certificate(top.inner("certificate")),
     )
 
 
@@ -126,3 +143,12 @@ def _read_prediction(reader: Reader | None) -> Prediction | None:
         return None
     reader.only(*_FIGURES)
     return Prediction(**{figure: reader.number(figure) for figure in _FIGURES})
+
+
+def _read_certificate(reader: Reader | None) -> Certificate | None:
+    if reader is None:
+        return None
+    reader.only("method", "objective", "upper_bound", "gap_ratio")
+    return Certificate(
+        reader.text("method"), reader.number("objective"), reader.number("upper_bound")
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,9 +14,18 @@ from thunderserve.core.hardware import check_positive
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["WORKLOADS", "Lengths", "Workload", "workload_preset"]
+__all__ = [
+    "POISSON",
+    "WORKLOADS",
+    "Arrivals",
+    "Lengths",
+    "Level",
+    "Workload",
+    "workload_preset",
+]
 
 _QUANTILES = 40
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,44 +98,108 @@ def _interpolate(points: tuple[tuple[float, float], ...], at: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """One of the rates between which arrivals change.
+
+    Attributes:
+        rate_factor: Times the workload's mean rate; 0 is silence.
+        time_ratio: Share of the time that the rate is this.
+        dwell_s: Mean time until it changes, exponential.
+    """
+
+    rate_factor: float
+    time_ratio: float
+    dwell_s: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate_factor) and self.rate_factor >= 0):
+            raise InvalidArgumentError(f"rate_factor is {self.rate_factor}; it must be >= 0")
+        if not 0 < self.time_ratio <= 1:
+            raise InvalidArgumentError(f"time_ratio is {self.time_ratio}; it must be in (0, 1]")
+        if not self.dwell_s > 0:
+            raise InvalidArgumentError(f"dwell_s is {self.dwell_s}; it must be > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When requests come: a Poisson process whose rate changes between levels.
+
+    One level is a plain Poisson process. Several make bursts, which a plain one hides.
+    """
+
+    levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) > 1 and any(math.isinf(level.dwell_s) for level in self.levels):
+            raise InvalidArgumentError("a level among several must end", param="dwell_s")
+        shares = math.fsum(level.time_ratio for level in self.levels)
+        mean = math.fsum(level.time_ratio * level.rate_factor for level in self.levels)
+        if abs(shares - 1) > _TOLERANCE or abs(mean - 1) > _TOLERANCE:
+            raise InvalidArgumentError(
+                f"the levels cover {shares} of the time and {mean} of the rate; both must be 1",
+                param="levels",
+            )
+
+
+POISSON = Arrivals((Level(1.0, 1.0, math.inf),))
+"""The same rate at all times."""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """Requests that arrive as a Poisson process; prompt and answer lengths are independent."""
+    """Requests: how many per second, how long, and how bursty.
+
+    Attributes:
+        rate_rps: Mean over all time.
+        requests: (prompt tokens, answer tokens), each pair equally likely.
+        arrivals: How the rate changes.
+        prompt: The pairs' prompts alone.
+        output: The pairs' answers alone.
+    """
 
     name: str
     rate_rps: float
-    prompt: Lengths
-    output: Lengths
+    requests: tuple[tuple[float, float], ...]
+    arrivals: Arrivals = POISSON
+    prompt: Lengths = field(init=False, repr=False, compare=False)
+    output: Lengths = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_positive(f"workload {self.name}", rate_rps=self.rate_rps)
+        if not self.requests:
+            raise InvalidArgumentError(f"workload {self.name} has no requests", param="requests")
+        for name, place in (("prompt", 0), ("output", 1)):
+            lengths = Lengths.from_samples(request[place] for request in self.requests)
+            object.__setattr__(self, name, lengths)
 
     def with_rate(self, rate_rps: float) -> Workload:
-        """The same lengths at another rate."""
+        """The same requests at another rate."""
         return replace(self, rate_rps=rate_rps)
+
+    @classmethod
+    def independent(cls, name: str, rate_rps: float, prompt: Lengths, output: Lengths) -> Workload:
+        """Prompts and answers that have nothing to do with each other."""
+        pairs = tuple((p, o) for p in prompt.values for o in output.values)
+        return cls(name, rate_rps, pairs)
 
     @classmethod
     def from_means(cls, *, rate_rps: float, prompt_tokens: float, output_tokens: float) -> Workload:
         """A workload of which only the means are known."""
         check_positive("workload", prompt_tokens=prompt_tokens, output_tokens=output_tokens)
-        return cls(
-            "means",
-            rate_rps,
-            Lengths.constant(max(1.0, prompt_tokens)),
-            Lengths.constant(max(1.0, output_tokens)),
-        )
+        return cls("means", rate_rps, ((max(1.0, prompt_tokens), max(1.0, output_tokens)),))
 
 
 # Azure LLM inference traces of 2023 (CC-BY 4.0): mean rate over the trace, and its lengths. The
 # code trace is far burstier than a Poisson process (interarrival CV 13; conversation 1.1).
 WORKLOADS: Mapping[str, Workload] = MappingProxyType(
     {
-        "azure-code": Workload(
+        "azure-code": Workload.independent(
             "azure-code",
             2.567,
             Lengths.from_points(mean=2047.8, p50=1469, p99=7436),
             Lengths.from_points(mean=27.9, p50=13, p99=251),
         ),
-        "azure-conv": Workload(
+        "azure-conv": Workload.independent(
             "azure-conv",
             5.530,
             Lengths.from_points(mean=1154.7, p50=1020, p99=4142),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from thunderserve.api.types.v1 import types_pb2
-from thunderserve.core.plan import Gpu, Group, Plan, Prediction, Route, Stage
+from thunderserve.core.plan import Certificate, Gpu, Group, Plan, Prediction, Route, Stage
 from thunderserve.wire.enums import phase_from_proto, phase_to_proto
 
 __all__ = [
@@ -73,6 +73,8 @@ def plan_to_proto(plan: Plan) -> types_pb2.Plan:
         ),
         create_time=timestamp_from_unix_s(plan.created_unix_s),
         reason=plan.reason,
+        chunk_token_count=plan.chunk_tokens,
+        certificate=_certificate_to_proto(plan.certificate),
     )
 
 
@@ -90,6 +92,8 @@ def plan_from_proto(message: types_pb2.Plan) -> Plan:
         search_evaluations=message.search.evaluation_count,
         created_unix_s=unix_s_from_timestamp(message.create_time),
         reason=message.reason,
+        chunk_tokens=message.chunk_token_count,
+        certificate=_certificate_from_proto(message),
     )
 
 
@@ -129,3 +133,20 @@ def _prediction_from_proto(message: types_pb2.Plan) -> Prediction | None:
         tpot_p99_s=p.tpot_p99_s,
         usd_per_hour=p.usd_per_hour,
     )
+
+
+def _certificate_to_proto(certificate: Certificate | None) -> types_pb2.Certificate | None:
+    if certificate is None:
+        return None
+    return types_pb2.Certificate(
+        method=certificate.method,
+        objective=certificate.objective,
+        upper_bound=certificate.upper_bound,
+    )
+
+
+def _certificate_from_proto(message: types_pb2.Plan) -> Certificate | None:
+    if not message.HasField("certificate"):
+        return None
+    c = message.certificate
+    return Certificate(method=c.method, objective=c.objective, upper_bound=c.upper_bound)

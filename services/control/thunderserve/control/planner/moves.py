@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from thunderserve.control.planner.partition import Counts, Part, Partition
 
 if TYPE_CHECKING:
-    from thunderserve.control.planner.draws import Draws
+    from thunderserve.core.draws import Draws
     from thunderserve.core.plan import Phase
 
 __all__ = ["MOVES", "Move", "neighbour"]

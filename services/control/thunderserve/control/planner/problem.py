@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from thunderserve.core.cost import CostModel, Efficiency
 from thunderserve.core.errors import InvalidArgumentError
@@ -13,7 +14,19 @@ from thunderserve.core.request import WireMode
 from thunderserve.core.slo import Slo
 from thunderserve.core.workload import Workload
 
-__all__ = ["EngineLimits", "Problem"]
+__all__ = ["EngineLimits", "Objective", "Problem"]
+
+
+class Objective(StrEnum):
+    """What the best plan has most of.
+
+    GOODPUT: requests per second that meet their bounds, of those that arrive.
+    CAPACITY: requests per second, however many arrive, of which a share of `target_ratio` meet
+        their bounds.
+    """
+
+    GOODPUT = "goodput"
+    CAPACITY = "capacity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,8 @@ class EngineLimits:
         unequal_tp: KV cache can move between groups of different tp.
         unequal_pp: KV cache can move between groups of different pp.
         max_running_requests: Requests that one group decodes at once.
+        chunk_tokens: Sizes of chunks in which a prompt can be computed and its KV cache sent, while
+            the next chunk is computed; the plan chooses one.
     """
 
     phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE)
@@ -39,10 +54,16 @@ class EngineLimits:
     unequal_tp: bool = True
     unequal_pp: bool = True
     max_running_requests: int = 256
+    chunk_tokens: tuple[int, ...] = (2048,)
 
     def __post_init__(self) -> None:
         if not self.phases:
             raise InvalidArgumentError("an engine without phases", param="phases")
+        if not self.chunk_tokens or min(self.chunk_tokens) < 1:
+            raise InvalidArgumentError(
+                f"engine: chunk_tokens are {self.chunk_tokens}; they must be at least 1",
+                param="chunk_tokens",
+            )
         for name in ("max_tp", "max_pp", "max_nodes", "flip_max_pp", "max_running_requests"):
             if getattr(self, name) < 1:
                 raise InvalidArgumentError(
@@ -56,7 +77,12 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A cluster, a model, what arrives and what it must meet."""
+    """A cluster, a model, what arrives and what it must meet.
+
+    Attributes:
+        target_ratio: Share of requests that meet their bounds; for `Objective.CAPACITY`.
+        flippable_ratio: Share of the plan's GPUs, at least, in groups that can flip.
+    """
 
     cluster: Cluster
     model: ModelSpec
@@ -65,6 +91,16 @@ class Problem:
     engine: EngineLimits = field(default_factory=EngineLimits)
     wire_mode: WireMode = WireMode.INT4
     efficiency: Efficiency = field(default_factory=Efficiency)
+    objective: Objective = Objective.GOODPUT
+    target_ratio: float = 0.9
+    flippable_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("target_ratio", "flippable_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidArgumentError(
+                    f"{name} is {getattr(self, name)}; it must be in [0, 1]", param=name
+                )
 
     @property
     def cost(self) -> CostModel:

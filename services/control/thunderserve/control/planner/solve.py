@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.draws import Draws
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
 from thunderserve.control.planner.moves import neighbour
 from thunderserve.control.planner.parallelism import Parallelism
@@ -15,6 +14,7 @@ from thunderserve.control.planner.predict import predict
 from thunderserve.control.planner.reschedule import routes_of
 from thunderserve.control.planner.starts import starting_partitions
 from thunderserve.control.planner.tabu import tabu_search
+from thunderserve.core.draws import Draws
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Gpu, Group, Phase, Plan, Stage
 
