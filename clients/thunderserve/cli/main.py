@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thunderserve.console.ending import run_app
-from thunderserve.console.output import OutputFormat, write
+from thunderserve.console.output import OutputFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ _HELP = """Serve a large language model on whatever GPUs one can rent.
 Data goes to stdout, messages to stderr. Exit status: 0 ok, 1 error, 2 usage, 3 not found,
 4 conflict, 5 denied, 6 unavailable, 124 timeout.
 """
+
+# Modules of `planning`; each has a `command`.
+_PLANNING = ("plan",)
 
 _SERVICES = {
     "control": "Run a control-plane replica.",
@@ -48,7 +51,8 @@ def _application() -> typer.Typer:
     )
     app.command("up")(_up)
     app.command("demo")(_demo)
-    app.command("plan")(_plan)
+    for name in _PLANNING:
+        app.command(name)(importlib.import_module(f"thunderserve.cli.planning.{name}").command)
     for name, summary in _SERVICES.items():
         # `--help` too is the service's own.
         app.command(
@@ -126,51 +130,6 @@ def _demo(
 
     options = _options(model, model_name, store=store, reference=True)
     raise typer.Exit(asyncio.run(demo(options, run_dir)))
-
-
-def _plan(
-    *,
-    cluster: Annotated[str, typer.Option(help="A preset's name, or a YAML file.")],
-    model_of: Annotated[
-        str, typer.Option("--model", help="A preset's name, or a folder with config.json.")
-    ],
-    workload: Annotated[
-        str, typer.Option(help="A preset's name; mean lengths when left out.")
-    ] = "",
-    rate: Annotated[
-        float, typer.Option(min=0.0, help="Requests per second; 0 is the preset's own, or 1.")
-    ] = 0.0,
-    prompt_tokens: Annotated[float, typer.Option(min=1, help="Mean prompt length.")] = 512,
-    output_tokens: Annotated[float, typer.Option(min=1, help="Mean answer length.")] = 128,
-    slo_ttft: Annotated[float, typer.Option(help="Bound on the first token, seconds.")] = 2.0,
-    slo_tpot: Annotated[float, typer.Option(help="Bound on each later token, seconds.")] = 0.15,
-    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
-    time_budget: Annotated[float, typer.Option(min=0.01, help="Seconds to search at most.")] = 10.0,
-    output: Annotated[
-        OutputFormat, typer.Option("--output", "-o", help="json writes a plan file.")
-    ] = OutputFormat.TABLE,
-) -> None:
-    """Search for groups, phases and routes; no GPU and no fleet is needed."""
-    from thunderserve.cli.plan import PlanInputs, compute_plan  # noqa: PLC0415 - as above
-    from thunderserve.cli.progress import working  # noqa: PLC0415 - as above
-    from thunderserve.console.views import plan_report  # noqa: PLC0415 - as above
-    from thunderserve.core.plan_file import plan_to_mapping  # noqa: PLC0415 - as above
-    from thunderserve.core.slo import Slo  # noqa: PLC0415 - as above
-
-    inputs = PlanInputs(
-        cluster=cluster,
-        model=model_of,
-        workload=workload,
-        rate_rps=rate,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        slo=Slo(ttft_s=slo_ttft, tpot_s=slo_tpot),
-        seed=seed,
-        time_budget_s=time_budget,
-    )
-    with working("searching"):
-        plan = compute_plan(inputs)
-    write(plan_to_mapping(plan), plan_report(plan), output)
 
 
 def _options(model: Path | None, model_name: str, **settings: object) -> FleetOptions:

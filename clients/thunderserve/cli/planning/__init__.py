@@ -1,0 +1,1 @@
+"""Commands that plan on paper: no GPU and no fleet is needed."""
