@@ -14,7 +14,7 @@ from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import GpuType, Link, check_positive
 from thunderserve.core.model import ModelSpec
 
-__all__ = ["CostModel", "Efficiency", "Replica", "StageHardware"]
+__all__ = ["CostModel", "Efficiency", "Replica", "StageHardware", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,38 @@ Replica = tuple[StageHardware, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What one pass through a stage computes; prompts and decoding requests add up.
+
+    Attributes:
+        tokens: New ones, of prompts and of answers.
+        pairs: Of a new token and one that it attends to.
+        cached_tokens: Whose KV cache is read.
+    """
+
+    tokens: float
+    pairs: float
+    cached_tokens: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.tokens + other.tokens,
+            self.pairs + other.pairs,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+    @classmethod
+    def of_prompt(cls, tokens: float, past_tokens: float = 0.0) -> Work:
+        """A prompt, or a chunk of one after `past_tokens`; attention is causal."""
+        return cls(tokens, tokens * (past_tokens + tokens / 2), past_tokens)
+
+    @classmethod
+    def of_decode(cls, batch: float, context_tokens: float) -> Work:
+        """One token of each of `batch` requests."""
+        return cls(batch, batch * context_tokens, batch * context_tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class CostModel:
     """Times and memory of one model on any replica."""
 
@@ -95,30 +127,29 @@ class CostModel:
 
     # One stage.
 
-    def stage_prefill_s(self, stage: StageHardware, prompt_tokens: float) -> float:
-        """Time of one stage over one prompt.
+    def stage_work_s(self, stage: StageHardware, work: Work) -> float:
+        """Time of one stage over one pass, whatever rides along in it.
 
-        Source: 2 FLOP per weight and token, 2 * width * tokens^2 per layer for causal attention.
+        Source: 2 FLOP per weight and token, 4 * width FLOP per layer and pair of attention.
         """
         m = self.model
-        per_layer = 2 * m.layer_parameters * prompt_tokens
-        per_layer += 2 * m.heads * m.head_dim * prompt_tokens**2
-        arithmetic = stage.layers * per_layer / (stage.flops_per_s * self.efficiency.flops_ratio)
-        return max(arithmetic, self._weights_s(stage)) + self._all_reduce_s(stage, prompt_tokens)
-
-    def stage_decode_s(self, stage: StageHardware, batch: float, context_tokens: float) -> float:
-        """Time of one stage over one token of each of `batch` requests."""
-        m = self.model
-        attention = 4 * m.heads * m.head_dim * context_tokens
-        flops = stage.layers * batch * (2 * m.layer_parameters + attention)
-        kv_s = (
-            batch
-            * context_tokens
+        flops = 2 * m.layer_parameters * work.tokens + 4 * m.heads * m.head_dim * work.pairs
+        arithmetic = stage.layers * flops / (stage.flops_per_s * self.efficiency.flops_ratio)
+        cached_s = (
+            work.cached_tokens
             * self._kv_bytes_per_token(stage)
             / (stage.memory_bytes_per_s * self.efficiency.memory_ratio)
         )
-        arithmetic = flops / (stage.flops_per_s * self.efficiency.flops_ratio)
-        return max(arithmetic, self._weights_s(stage) + kv_s) + self._all_reduce_s(stage, batch)
+        memory = self._weights_s(stage) + cached_s
+        return max(arithmetic, memory) + self._all_reduce_s(stage, work.tokens)
+
+    def stage_prefill_s(self, stage: StageHardware, prompt_tokens: float) -> float:
+        """Time of one stage over one prompt."""
+        return self.stage_work_s(stage, Work.of_prompt(prompt_tokens))
+
+    def stage_decode_s(self, stage: StageHardware, batch: float, context_tokens: float) -> float:
+        """Time of one stage over one token of each of `batch` requests."""
+        return self.stage_work_s(stage, Work.of_decode(batch, context_tokens))
 
     def _weights_s(self, stage: StageHardware) -> float:
         """Time to read the stage's layers once."""
