@@ -94,10 +94,14 @@ class Shapes:
             ratio *= decode_ratio(step_s, arriving, slo, self._problem.workload)
         return ratio
 
+    def idle_ratio(self, design: Design, phase: Phase) -> float:
+        """Share of requests that meet the bounds that depend on this group while it is idle."""
+        return self._attained(design, phase, 0.0)
+
     def alone_rps(self, design: Design, phase: Phase) -> float:
         """The most requests per second of which a group could meet its part of the bounds."""
         station = self.station(design, phase)
-        idle = self._attained(design, phase, 0.0)
+        idle = self.idle_ratio(design, phase)
         loads = [share * station.capacity_rps for share in BREAKPOINTS]
         return max(load * idle - station.loss_rps(load) for load in loads)
 
