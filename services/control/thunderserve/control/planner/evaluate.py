@@ -63,9 +63,9 @@ class Evaluator:
         """The best flow between these groups."""
         posed = FlowProblem(
             demand_rps=self.problem.workload.rate_rps,
-            stations=tuple(self._station(seat) for seat in seats),
+            stations=tuple(self.station(seat) for seat in seats),
             pairs=tuple(self._pairs(seats)),
-            ports=self._ports,
+            ports=self.ports,
         )
         self.flows_solved += 1
         return Assessment(tuple(seats), posed, solve_flow(posed))
@@ -82,22 +82,24 @@ class Evaluator:
         ]
         return max(moves, key=lambda move: move.s_per_token, default=Transfer())
 
-    def _station(self, seat: Seat) -> Station:
+    def station(self, seat: Seat) -> Station:
+        """A group as the flow sees it."""
         known = self.shapes.station(seat.design, seat.phase)
         return Station(seat.id, known.phase, known.capacity_rps, known.losses)
 
     def _pairs(self, seats: Sequence[Seat]) -> list[Pair]:
         """Every route that the engine can serve."""
-        pairs = [self._pair(seat, seat) for seat in seats if seat.phase is Phase.COLOCATED]
+        pairs = [self.pair(seat, seat) for seat in seats if seat.phase is Phase.COLOCATED]
         for prefill in (seat for seat in seats if seat.phase is Phase.PREFILL):
             for decode in (seat for seat in seats if seat.phase is Phase.DECODE):
                 tp = (prefill.design.tp, decode.design.tp)
                 pp = (prefill.design.pp, decode.design.pp)
                 if self.problem.engine.can_transfer(tp=tp, pp=pp):
-                    pairs.append(self._pair(prefill, decode))
+                    pairs.append(self.pair(prefill, decode))
         return pairs
 
-    def _pair(self, prefill: Seat, decode: Seat) -> Pair:
+    def pair(self, prefill: Seat, decode: Seat) -> Pair:
+        """A route between two groups, or within a colocated one."""
         transfer = self.transfer(prefill, decode)
         ends = ((prefill.design, prefill.phase), (decode.design, decode.phase))
         ratio = self.shapes.pair_ratio(*ends, transfer)
@@ -123,7 +125,8 @@ class Evaluator:
         return tuple(sent.items())
 
     @cached_property
-    def _ports(self) -> dict[str, float]:
+    def ports(self) -> dict[str, float]:
+        """Bytes per second that each node's port carries, each way."""
         ratio = self.problem.efficiency.link_ratio
         return {
             f"{node.id} {way}": node.network.bytes_per_s * ratio

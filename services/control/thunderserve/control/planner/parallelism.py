@@ -44,7 +44,7 @@ class Parallelism:
         key = (counts, phase)
         if key not in self._options:
             ranked = sorted(
-                (design for design in self._designs(counts) if self._serves(design, phase)),
+                (design for design in self.designs(counts) if self._serves(design, phase)),
                 key=lambda design: self._worth(design, phase),
                 reverse=True,
             )
@@ -67,7 +67,8 @@ class Parallelism:
                 yield design
                 quickest_s = idle_s
 
-    def _designs(self, counts: Counts) -> Iterator[Design]:
+    def designs(self, counts: Counts) -> Iterator[Design]:
+        """Every way for these GPUs to hold the model; some may come twice."""
         problem = self._problem
         gpus = [
             (each.node, [each.type] * count)

@@ -70,7 +70,8 @@ class Bins:
             held = tuple((self.all[i].type, self.all[i].size) for i in self._columns[node.id])
             own = node.id if node.id in linked else ""
             alike[held, node.local, node.network, own].append(node.id)
-        self._alike = [sorted(nodes) for nodes in alike.values() if len(nodes) > 1]
+        self.classes = tuple(tuple(sorted(nodes)) for nodes in alike.values())
+        self._alike = [nodes for nodes in self.classes if len(nodes) > 1]
 
     @property
     def sizes(self) -> Counts:
