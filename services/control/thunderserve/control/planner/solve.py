@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.assembly import plan_of
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
 from thunderserve.control.planner.moves import neighbour
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins, Part, Partition
-from thunderserve.control.planner.predict import predict
-from thunderserve.control.planner.reschedule import routes_of
 from thunderserve.control.planner.starts import starting_partitions
 from thunderserve.control.planner.tabu import tabu_search
 from thunderserve.core.draws import Draws
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan import Gpu, Group, Phase, Plan, Stage
+from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.problem import Problem
+    from thunderserve.core.plan import Plan
 
 __all__ = ["SearchSettings", "solve"]
 
@@ -79,7 +77,7 @@ def solve(
         patience=settings.patience,
         out_of_time=lambda: clock() - began_s >= time_budget_s,
     )
-    plan = _plan(search.evaluator, search.assess(best), seed)
+    plan = plan_of(search.evaluator, search.assess(best), strategy="thunderserve", seed=seed)
     return replace(plan, search_seconds=clock() - began_s)
 
 
@@ -147,37 +145,3 @@ class _Search:
         held.sort(key=lambda each: _PHASE_ORDER.index(each[0]))
         seats = [Seat(f"g{i}", phase, design) for i, (phase, design) in enumerate(held)]
         return self.evaluator.assess(seats)
-
-
-def _plan(evaluator: Evaluator, best: Assessment, seed: int) -> Plan:
-    """The plan of an assessment; groups that nothing flows through are left out."""
-    used = [seat for seat in best.seats if best.load_rps(seat.id) > 0]
-    routes = routes_of(best)
-    return Plan(
-        epoch=0,
-        strategy="thunderserve",
-        seed=seed,
-        model=evaluator.problem.model.name,
-        groups=_groups(evaluator.problem, used),
-        routes=routes,
-        predicted=predict(evaluator, replace(best, seats=tuple(used))),
-        search_evaluations=evaluator.flows_solved,
-    )
-
-
-def _groups(problem: Problem, seats: list[Seat]) -> tuple[Group, ...]:
-    """Groups with GPU ids: those of a node and type in order."""
-    free: dict[tuple[str, str], list[Gpu]] = defaultdict(list)
-    for gpu in reversed(problem.cluster.gpus):
-        free[gpu.node, gpu.type].append(gpu)
-
-    def stages(design: Design) -> tuple[Stage, ...]:
-        return tuple(
-            Stage(stage.layers, tuple(free[stage.node, kind].pop() for kind in stage.types))
-            for stage in design.stages
-        )
-
-    return tuple(
-        Group(seat.id, seat.phase, seat.design.tp, seat.design.pp, stages(seat.design))
-        for seat in seats
-    )

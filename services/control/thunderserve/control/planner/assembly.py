@@ -1,0 +1,52 @@
+"""From the planner's choice to a plan: groups get GPUs with ids, flows become routes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.predict import predict
+from thunderserve.control.planner.reschedule import routes_of
+from thunderserve.core.plan import Gpu, Group, Plan, Stage
+
+if TYPE_CHECKING:
+    from thunderserve.control.planner.design import Design
+    from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
+    from thunderserve.control.planner.problem import Problem
+
+__all__ = ["plan_of"]
+
+
+def plan_of(evaluator: Evaluator, best: Assessment, *, strategy: str, seed: int) -> Plan:
+    """The plan of an assessment; groups that nothing flows through are left out."""
+    used = [seat for seat in best.seats if best.load_rps(seat.id) > 0]
+    routes = routes_of(best)
+    return Plan(
+        epoch=0,
+        strategy=strategy,
+        seed=seed,
+        model=evaluator.problem.model.name,
+        groups=_groups(evaluator.problem, used),
+        routes=routes,
+        predicted=predict(evaluator, replace(best, seats=tuple(used))),
+        search_evaluations=evaluator.flows_solved,
+    )
+
+
+def _groups(problem: Problem, seats: list[Seat]) -> tuple[Group, ...]:
+    """Groups with GPU ids: those of a node and type in order."""
+    free: dict[tuple[str, str], list[Gpu]] = defaultdict(list)
+    for gpu in reversed(problem.cluster.gpus):
+        free[gpu.node, gpu.type].append(gpu)
+
+    def stages(design: Design) -> tuple[Stage, ...]:
+        return tuple(
+            Stage(stage.layers, tuple(free[stage.node, kind].pop() for kind in stage.types))
+            for stage in design.stages
+        )
+
+    return tuple(
+        Group(seat.id, seat.phase, seat.design.tp, seat.design.pp, stages(seat.design))
+        for seat in seats
+    )
