@@ -164,7 +164,7 @@ class CostModel:
         wire_s = 2 * (stage.tp - 1) / stage.tp * payload / self._bytes_per_s(stage.link)
         return 2 * stage.layers * (wire_s + 2 * (stage.tp - 1) * stage.link.latency_s)
 
-    def _hop_s(self, stage: StageHardware, tokens: float) -> float:
+    def hop_s(self, stage: StageHardware, tokens: float) -> float:
         """Time to hand the activations of so many tokens to the next stage."""
         if stage.next_link is None:
             return 0.0
@@ -184,7 +184,7 @@ class CostModel:
     def prefill_latency_s(self, replica: Replica, prompt_tokens: float) -> float:
         """Time from a prompt's start to its first token, without queueing."""
         return sum(
-            self.stage_prefill_s(stage, prompt_tokens) + self._hop_s(stage, prompt_tokens)
+            self.stage_prefill_s(stage, prompt_tokens) + self.hop_s(stage, prompt_tokens)
             for stage in replica
         )
 
@@ -201,7 +201,7 @@ class CostModel:
         parts = max(1.0, min(batch, len(replica)))
         part = batch / parts
         times = [self.stage_decode_s(stage, part, context_tokens) for stage in replica]
-        hops = sum(self._hop_s(stage, part) for stage in replica)
+        hops = sum(self.hop_s(stage, part) for stage in replica)
         return max(sum(times) + hops, parts * max(times))
 
     def stage_weight_bytes(self, replica: Replica, index: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from thunderserve.core.chairman import Claimant, choose
 from thunderserve.core.errors import ConflictError
 from thunderserve.core.fleet import Worker
 
@@ -65,20 +66,11 @@ class RouteCount:
 
 
 @dataclass(slots=True)
-class _Entry:
-    """A route of the plan; `deficit` is what it is owed: weight x draws - times chosen."""
-
-    ends: Ends
-    weight: float
-    deficit: float = 0.0
-
-
-@dataclass(slots=True)
 class RouteTable:
     """The routes of the newest plan, the live workers behind them, and what each is owed."""
 
     epoch: int = 0
-    _entries: list[_Entry] = field(default_factory=list)
+    _entries: list[Claimant] = field(default_factory=list)
     _workers: dict[str, Worker] = field(default_factory=dict)
     _counts: dict[Ends, int] = field(default_factory=dict)
 
@@ -92,7 +84,7 @@ class RouteTable:
             raise ConflictError(f"plan {plan.epoch} is older than plan {self.epoch}, in use now")
         owed = {entry.ends: entry.deficit for entry in self._entries}
         entries = [
-            _Entry((route.prefill, route.decode), route.weight)
+            Claimant((route.prefill, route.decode), route.weight)
             for route in plan.routes
             if route.weight > 0
         ]
@@ -108,7 +100,7 @@ class RouteTable:
         eligible = [entry for entry in self._live() if not avoid.forbids(entry.ends)]
         if not eligible:
             return None
-        ends = _choose(eligible).ends
+        ends = choose(eligible).ends
         self._counts[ends] = self._counts.get(ends, 0) + 1
         return Pair(self._workers[ends[0]], self._workers[ends[1]], self.epoch)
 
@@ -127,33 +119,11 @@ class RouteTable:
         known = {entry.ends: 0 for entry in self._entries} | self._counts
         return tuple(RouteCount(*ends, count) for ends, count in sorted(known.items()))
 
-    def _live(self) -> list[_Entry]:
+    def _live(self) -> list[Claimant]:
         return [e for e in self._entries if all(end in self._workers for end in e.ends)]
 
 
-def _choose(eligible: Sequence[_Entry]) -> _Entry:
-    """The route to use now; counts stay within 1 of weight x draws for a fixed set of routes.
-
-    Every route earns its share; among those owed enough, the one whose deadline is nearest wins:
-    the moment at which it would be owed too much.
-
-    Source: R. Tijdeman, The chairman assignment problem, Discrete Mathematics 32 (1980); plain
-    largest-deficit draws drift further than 1 with many routes.
-    """
-    total = sum(entry.weight for entry in eligible)
-    for entry in eligible:
-        entry.deficit += entry.weight / total
-    threshold = 1 / (2 * len(eligible) - 2) if len(eligible) > 1 else 0.0
-    owed_enough = [entry for entry in eligible if entry.deficit >= threshold]
-    chosen = min(
-        owed_enough or eligible,
-        key=lambda entry: ((1 - threshold - entry.deficit) / entry.weight, entry.ends),
-    )
-    chosen.deficit -= 1
-    return chosen
-
-
-def _recentre(entries: Sequence[_Entry]) -> None:
+def _recentre(entries: Sequence[Claimant]) -> None:
     """Share out what vanished routes were owed, by weight: deficits sum to zero again."""
     total = sum(entry.weight for entry in entries)
     surplus = sum(entry.deficit for entry in entries)
