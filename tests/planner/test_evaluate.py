@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from thunderserve.control.planner.design import Design, DesignStage
 from thunderserve.control.planner.evaluate import Evaluator, Seat
 from thunderserve.control.planner.predict import predict
+from thunderserve.core.hardware import Link
 from thunderserve.core.plan import Phase
 from thunderserve.core.slo import Slo
 from thunderserve.core.workload import Workload
@@ -86,3 +88,25 @@ def test_predicted_ttft_is_met_by_99_in_100(make_problem: MakeProblem) -> None:
     predicted = predict(evaluator, evaluator.assess([PREFILL, FAR]))
     figures = evaluator.shapes.figures(PREFILL.design, Phase.PREFILL)
     assert figures.ttft_ratio(2.0, predicted.ttft_p99_s) == pytest.approx(0.99, abs=1e-6)
+
+
+def test_a_link_that_is_slower_than_its_ports_bounds_what_its_nodes_exchange(
+    make_problem: MakeProblem,
+) -> None:
+    problem = make_problem(["A40"], ["A40"], ["A40"], workload=CHAT, rate_rps=50.0)
+    free = Evaluator(problem).assess([PREFILL, FAR])
+    slow = Link(INT4_BYTES / 0.76, 1e-4)  # one request a second
+    links = (("n1", "n0", slow), ("n0", "n2", Link(1e12)))
+    narrowed = replace(problem, cluster=replace(problem.cluster, links=links))
+    elsewhere = seat("elsewhere", Phase.DECODE, "n2")
+
+    posed = Evaluator(narrowed).assess([PREFILL, FAR, elsewhere])
+
+    assert posed.problem.ports["n0 > n1"] == pytest.approx(INT4_BYTES)
+    assert "n0 > n2" not in posed.problem.ports, "its ports are the bound"
+    sent = {pair.decode: set(dict(pair.bytes)) for pair in posed.problem.pairs}
+    assert sent["far"] == {"n0 out", "n1 in", "n0 > n1"}
+    assert sent["elsewhere"] == {"n0 out", "n2 in"}
+    alone = Evaluator(narrowed).assess([PREFILL, FAR])
+    assert alone.flow.served_rps == pytest.approx(1.0)
+    assert free.flow.served_rps > 1.5

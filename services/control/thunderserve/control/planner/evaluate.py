@@ -120,16 +120,29 @@ class Evaluator:
         sent: dict[str, float] = {}
         for (start, end), share in self._transfer_shares(prefill, decode).items():
             if start != end:
-                for port in (f"{start} out", f"{end} in"):
+                for port in self._ways(start, end):
                     sent[port] = sent.get(port, 0.0) + share * each
         return tuple(sent.items())
 
+    def _ways(self, start: str, end: str) -> list[str]:
+        """What bytes between two nodes pass: both ports, and the link where it is the narrowest."""
+        ports = [f"{start} out", f"{end} in"]
+        link = f"{start} > {end}"
+        return [*ports, link] if link in self.ports else ports
+
     @cached_property
     def ports(self) -> dict[str, float]:
-        """Bytes per second that each node's port carries, each way."""
-        ratio = self.problem.efficiency.link_ratio
-        return {
-            f"{node.id} {way}": node.network.bytes_per_s * ratio
-            for node in self.problem.cluster.nodes
-            for way in ("out", "in")
+        """Bytes per second of every port, and of each direction of links slower than their ports.
+
+        A link that is no slower than both its ports bounds nothing that they do not.
+        """
+        cluster, ratio = self.problem.cluster, self.problem.efficiency.link_ratio
+        rates = {node.id: node.network.bytes_per_s for node in cluster.nodes}
+        ports = {
+            f"{node} {way}": rate * ratio for node, rate in rates.items() for way in ("out", "in")
         }
+        for first, second, link in cluster.links:
+            if link.bytes_per_s < min(rates[first], rates[second]):
+                for start, end in ((first, second), (second, first)):
+                    ports[f"{start} > {end}"] = link.bytes_per_s * ratio
+        return ports
