@@ -10,6 +10,7 @@ from thunderserve.control.planner.design import Design, transfer_shares
 from thunderserve.control.planner.figures import Transfer
 from thunderserve.control.planner.flow import Flow, FlowProblem, Pair, Station
 from thunderserve.control.planner.orchestration import solve_flow
+from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.shapes import Shapes
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.core.plan import Phase
@@ -61,14 +62,20 @@ class Evaluator:
 
     def assess(self, seats: Sequence[Seat]) -> Assessment:
         """The best flow between these groups."""
-        posed = FlowProblem(
+        posed = self.flow_problem(seats)
+        self.flows_solved += 1
+        return Assessment(tuple(seats), posed, solve_flow(posed))
+
+    def flow_problem(self, seats: Sequence[Seat]) -> FlowProblem:
+        """What the flow between these groups is asked, unsolved."""
+        aims_at_capacity = self.problem.objective is Objective.CAPACITY
+        return FlowProblem(
             demand_rps=self.problem.workload.rate_rps,
             stations=tuple(self.station(seat) for seat in seats),
             pairs=tuple(self._pairs(seats)),
             ports=self.ports,
+            target_ratio=self.problem.target_ratio if aims_at_capacity else None,
         )
-        self.flows_solved += 1
-        return Assessment(tuple(seats), posed, solve_flow(posed))
 
     def transfer(self, prefill: Seat, decode: Seat) -> Transfer:
         """What moving a KV cache between two groups takes; nothing within a colocated one.

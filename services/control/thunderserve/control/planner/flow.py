@@ -52,12 +52,19 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class FlowProblem:
-    """Demand, groups, routes between them and ports that the routes share."""
+    """Demand, groups, routes between them and ports that the routes share.
+
+    Attributes:
+        demand_rps: Requests per second that arrive, of which the flow serves what it can.
+        target_ratio: When given, demand is ignored and the most requests per second are looked for
+            of which that share meets its bounds.
+    """
 
     demand_rps: float
     stations: tuple[Station, ...]
     pairs: tuple[Pair, ...]
     ports: Mapping[str, float] = field(default_factory=dict)
+    target_ratio: float | None = None
 
     def __post_init__(self) -> None:
         if self.demand_rps <= 0:

@@ -37,7 +37,7 @@ SMALLEST = 1e-3
 
 
 def solve_flow(problem: FlowProblem) -> Flow:
-    """The flow that lets the most requests meet their bounds.
+    """The flow that lets the most requests meet their bounds, or serves the most on target.
 
     Symmetric pairs get equal flows and are one variable. Demand beyond capacity is not served.
     """
@@ -74,7 +74,8 @@ class _Program:
         self._orbits = orbits
         # In shares of what can be served at most, so that every number is near 1.
         self._most = problem.most_rps()
-        self._scale = min(problem.demand_rps, self._most)
+        bounded = problem.target_ratio is None
+        self._scale = min(problem.demand_rps, self._most) if bounded else self._most
         self._lp = pulp.LpProblem("flow", pulp.LpMaximize)
         self._flows = [self._lp.add_variable(f"flow_{i}", 0) for i in range(len(orbits))]
         # How full the fullest group is, of all and of every phase.
@@ -90,12 +91,15 @@ class _Program:
         """The flow of every orbit."""
         losses = self._add_station_rows()
         self._add_port_rows()
-        self._lp += _sum((flow, 1.0) for flow in self._flows) <= (
-            self._problem.demand_rps / self._scale
-        )
         attained = self._attained(losses)
-        served = _sum((flow, SERVED) for flow in self._flows)
-        self._lp += attained + served - self._busyness()
+        served = _sum((flow, 1.0) for flow in self._flows)
+        target = self._problem.target_ratio
+        if target is None:
+            self._lp += served <= self._problem.demand_rps / self._scale
+            self._lp += attained + SERVED * served - self._busyness()
+        else:
+            self._lp += attained - target * served >= 0
+            self._lp += served + SERVED * attained - self._busyness()
         status = self._lp.solve(pulp.HiGHS(msg=False, threads=1))
         assert status == pulp.LpStatusOptimal, pulp.LpStatus[status]  # noqa: S101 - zero flow is always feasible and all flow is bounded
         return Flow(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.problem import Objective
 from thunderserve.core.plan import Phase, Prediction
 
 if TYPE_CHECKING:
@@ -20,15 +22,19 @@ _HALVINGS = 60
 def predict(evaluator: Evaluator, assessment: Assessment) -> Prediction:
     """The figures of a plan, for the requests that it serves; the rest is to be shed.
 
-    Throughput counts answer tokens.
+    Throughput counts answer tokens. Attainment is the share of what arrives; of what is served
+    when the plan was made for capacity, whatever arrives.
     """
     problem, flow = evaluator.problem, assessment.flow
+    asked = problem.workload.rate_rps
+    if problem.objective is Objective.CAPACITY:
+        asked = flow.served_rps or math.inf
     gpus = [
         name for seat in assessment.seats for stage in seat.design.stages for name in stage.types
     ]
     prices = {gpu_type.name: gpu_type.usd_per_hour for gpu_type in problem.cluster.types}
     return Prediction(
-        slo_attainment_ratio=min(1.0, max(0.0, flow.attained_rps) / problem.workload.rate_rps),
+        slo_attainment_ratio=min(1.0, max(0.0, flow.attained_rps) / asked),
         goodput_rps=max(0.0, flow.attained_rps),
         throughput_tokens_per_s=flow.served_rps * problem.workload.output.mean,
         ttft_p99_s=_ttft_p99_s(evaluator, assessment),
