@@ -1,0 +1,131 @@
+"""The master problem: how many copies of every column, and what flows between them.
+
+::
+
+    most    attained                                     (or served, for capacity)
+    where   the copies' GPUs fit into the nodes          (patterns of whole nodes, or bins)
+            flow through a column <= capacity * copies
+            loss of a column >= slope * flow - offset * copies, for each of its lines
+            bytes through each port <= what it carries
+            flow <= demand                               (or attained >= target * served)
+
+With copies and patterns whole and every node a site of its own, a solution is a plan and the best
+one is the best plan: copies of one column on one node are equal, and as losses are convex, equal
+groups do best under equal loads. Anything looser bounds it from above.
+
+Source: Gilmore and Gomory, "A Linear Programming Approach to the Cutting-Stock Problem" (1961), for
+patterns as columns, which make the relaxation tight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.certificate.patterns import patterns_of
+from thunderserve.control.planner.certificate.program import Answer, Program
+from thunderserve.control.planner.problem import Objective, Problem
+
+if TYPE_CHECKING:
+    from thunderserve.control.planner.certificate.columns import Column, Stock
+    from thunderserve.control.planner.partition import Counts
+
+__all__ = ["Master"]
+
+
+class Master:
+    """The master problem of one stock, as a program.
+
+    Attributes:
+        program: For more rows.
+        copies: The variable of every column.
+        flows: The variable of every lane, in requests per second.
+        cuts: Of every site, its patterns and their variables; none where bins are counted.
+    """
+
+    def __init__(self, problem: Problem, stock: Stock) -> None:
+        self.program = Program()
+        self._problem = problem
+        self._stock = stock
+        counted = problem.objective is Objective.CAPACITY
+        self.copies = [self.program.add_variable(integer=True) for _ in stock.columns]
+        self.flows = [
+            self.program.add_variable(1.0 if counted else lane.attainment_ratio)
+            for lane in stock.lanes
+        ]
+        self._losses: list[int] = []
+        self._loads: dict[int, list[int]] = defaultdict(list)
+        for flow, lane in zip(self.flows, stock.lanes, strict=True):
+            for index in {lane.prefill, lane.decode}:
+                self._loads[index].append(flow)
+        self._add_packing_rows()
+        for place, column in enumerate(stock.columns):
+            self._add_station_rows(place, column, loss_gain=0.0 if counted else -1.0)
+        self._add_port_rows()
+        self._add_demand_row(counted=counted)
+
+    def solve(self, *, integers: bool = True, time_limit_s: float = 600.0) -> Answer:
+        """The best mix of columns."""
+        return self.program.solve(integers=integers, time_limit_s=time_limit_s)
+
+    def _add_packing_rows(self) -> None:
+        cut: set[int] = set()
+        for index in range(len(self._stock.sites)):
+            if self._problem.engine.max_nodes == 1 and self._add_patterns(index):
+                cut |= set(self._stock.sites[index].bins)
+        for index, size in enumerate(self._stock.sizes):
+            if size and index not in cut:
+                columns = zip(self.copies, self._stock.columns, strict=True)
+                terms = [(copy, float(c.counts[index])) for copy, c in columns if c.counts[index]]
+                self.program.add_row(terms, float(size))
+
+    def _add_patterns(self, index: int) -> bool:
+        """Cut every node of a site into one of its patterns; False when there are too many."""
+        site = self._stock.sites[index]
+        held: dict[Counts, list[int]] = defaultdict(list)
+        for copy, column in zip(self.copies, self._stock.columns, strict=True):
+            if column.sites == (index,):
+                held[tuple(column.counts[i] for i in site.bins)].append(copy)
+        patterns = patterns_of(site.sizes, list(held))
+        if patterns is None:
+            return False
+        cuts = [self.program.add_variable(integer=True) for _ in patterns]
+        self.program.add_row([(cut, 1.0) for cut in cuts], float(len(site.nodes)))
+        for counts, copies in held.items():
+            slots = [
+                (c, -float(dict(p).get(counts, 0))) for c, p in zip(cuts, patterns, strict=True)
+            ]
+            self.program.add_row(
+                [*((copy, 1.0) for copy in copies), *(s for s in slots if s[1])], 0.0
+            )
+        return True
+
+    def _add_station_rows(self, index: int, column: Column, *, loss_gain: float) -> None:
+        copy, flows = self.copies[index], self._loads[index]
+        terms = [(flow, 1.0) for flow in flows]
+        self.program.add_row([*terms, (copy, -column.station.capacity_rps)], 0.0)
+        if not column.station.losses:
+            return
+        loss = self.program.add_variable(loss_gain)
+        self._losses.append(loss)
+        for slope, offset in column.station.losses:
+            load = [(flow, slope) for flow in flows]
+            self.program.add_row([*load, (copy, -offset), (loss, -1.0)], 0.0)
+
+    def _add_port_rows(self) -> None:
+        sent: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for flow, lane in zip(self.flows, self._stock.lanes, strict=True):
+            for port, each in lane.bytes:
+                sent[port].append((flow, each / self._stock.ports[port]))
+        for terms in sent.values():
+            self.program.add_row(terms, 1.0)
+
+    def _add_demand_row(self, *, counted: bool) -> None:
+        if not counted:
+            every = [(flow, 1.0) for flow in self.flows]
+            self.program.add_row(every, self._problem.workload.rate_rps)
+            return
+        target = self._problem.target_ratio
+        lanes = zip(self.flows, self._stock.lanes, strict=True)
+        missing = [(flow, target - lane.attainment_ratio) for flow, lane in lanes]
+        self.program.add_row([*missing, *((loss, 1.0) for loss in self._losses)], 0.0)
