@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["plan_of"]
 
 
-def plan_of(evaluator: Evaluator, best: Assessment, *, strategy: str, seed: int) -> Plan:
-    """The plan of an assessment; groups that nothing flows through are left out."""
-    used = [seat for seat in best.seats if best.load_rps(seat.id) > 0]
+def plan_of(
+    evaluator: Evaluator, best: Assessment, *, strategy: str, seed: int, keep_idle: bool = False
+) -> Plan:
+    """The plan of an assessment; groups that nothing flows through are left out, unless kept."""
+    used = [seat for seat in best.seats if keep_idle or best.load_rps(seat.id) > 0]
     routes = routes_of(best)
     return Plan(
         epoch=0,

@@ -1,0 +1,1 @@
+"""How other systems would use the same GPUs, each by the idea of its source."""

@@ -1,0 +1,44 @@
+"""Helix: layers are placed so that the most requests flow through the GPUs.
+
+A pipeline serves what its slowest stage does, and pipelines that share no GPU add up: the max-flow
+of a placement is the sum over its pipelines, and the best placement is a set packing, which is
+solved exactly.
+
+Source: Mei et al., "Helix: Serving Large Language Models over Heterogeneous GPUs and Network via
+Max-Flow" (ASPLOS 2025); github.com/Thesys-lab/Helix-ASPLOS25.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.strategies.packing import Packing
+from thunderserve.core.plan import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thunderserve.control.planner.problem import Problem
+    from thunderserve.core.plan import Plan
+
+__all__ = ["DEPARTURES", "plan_helix"]
+
+DEPARTURES = (
+    "pipelines share no GPU; in the source a GPU's layers may serve several pipelines",
+    "placements are exact over such pipelines; the source's integer program is stopped early",
+    "flow knows no latency: of the best placements at several depths, the timeliest is taken",
+    "each request goes to a pipeline by a fixed share, which a linear program finds",
+)
+
+_DEPTHS = (1, 2, 3, 4, 6, 8)
+
+
+def plan_helix(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
+    """Of the placements with the greatest flow at each depth, the one that serves most in time."""
+    del clock
+    packing = Packing(problem)
+    made = [packing.best(depth) for depth in _DEPTHS if depth <= problem.engine.max_pp]
+    placements = list(dict.fromkeys(designs for designs in made if designs))
+    placed = [tuple((Phase.COLOCATED, design) for design in designs) for designs in placements]
+    best = max(placed, key=lambda groups: packing.pools.assess(groups).score, default=())
+    return packing.pools.plan(best, strategy="helix", seed=seed)
