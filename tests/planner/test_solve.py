@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
     Counts = tuple[int, ...]
 
-PHASES = (Phase.PREFILL, Phase.DECODE)
-QUICK = SearchSettings(neighbours=8, tenure=10, patience=4)
+QUICK = SearchSettings(starts=2, neighbours=4, samples=20, tenure=10, patience=4)
 
 
 def vector_partitions(counts: Counts, most: Counts) -> Iterator[tuple[Counts, ...]]:
@@ -55,7 +54,11 @@ def best_of_all(problem: Problem) -> float:
     best = 0.0
     for groups in vector_partitions(bins.sizes, bins.sizes):
         choices = [
-            [(phase, design) for phase in PHASES for design in parallelism.options(counts, phase)]
+            [
+                (phase, design)
+                for phase in problem.engine.phases
+                for design in parallelism.options(counts, phase)
+            ]
             for counts in groups
         ]
         for chosen in product(*(each for each in choices if each)):

@@ -14,7 +14,7 @@ def neighbours(at: int) -> list[int]:
 
 def test_search_crosses_a_valley() -> None:
     found = tabu_search(
-        0, neighbours, HEIGHTS.__getitem__, tenure=4, patience=6, out_of_time=lambda: False
+        0, neighbours, HEIGHTS.__getitem__, width=9, tenure=4, patience=6, enough=lambda: False
     )
     assert found == 5
 
@@ -22,7 +22,7 @@ def test_search_crosses_a_valley() -> None:
 def test_search_returns_to_where_it_was_when_nothing_is_tabu_for_long() -> None:
     """With a memory of one state it oscillates at the foot of its hill."""
     found = tabu_search(
-        0, neighbours, HEIGHTS.__getitem__, tenure=1, patience=20, out_of_time=lambda: False
+        0, neighbours, HEIGHTS.__getitem__, width=9, tenure=1, patience=20, enough=lambda: False
     )
     assert found == 0
 
@@ -35,13 +35,13 @@ def test_search_ends_when_out_of_time() -> None:
         visited.append(at)
         return HEIGHTS[at]
 
-    tabu_search(0, neighbours, score, tenure=9, patience=99, out_of_time=lambda: next(calls))
+    tabu_search(0, neighbours, score, width=9, tenure=9, patience=99, enough=lambda: next(calls))
     assert max(visited) == 2
 
 
 def test_search_ends_when_every_neighbour_is_tabu() -> None:
     found = tabu_search(
-        0, lambda _: [0], HEIGHTS.__getitem__, tenure=3, patience=5, out_of_time=lambda: False
+        0, lambda _: [0], HEIGHTS.__getitem__, width=9, tenure=3, patience=5, enough=lambda: False
     )
     assert found == 0
 
@@ -58,6 +58,27 @@ def test_aspiration_admits_a_tabu_state_that_beats_the_best() -> None:
         return [1, 2] if at == 0 else [0, 1, 2]
 
     found = tabu_search(
-        0, around, worth.__getitem__, tenure=9, patience=6, out_of_time=lambda: False
+        0, around, worth.__getitem__, width=9, tenure=9, patience=6, enough=lambda: False
     )
     assert found == 1
+
+
+def test_search_scores_the_most_promising_that_are_not_tabu() -> None:
+    """Of five neighbours only two are looked at; those that were visited take no place."""
+    scored: set[int] = set()
+
+    def score(at: int) -> float:
+        scored.add(at)
+        return -float(at)
+
+    calls = iter([False, False, True])
+    tabu_search(
+        0,
+        lambda _: [0, 1, 2, 3, 4],
+        score,
+        width=2,
+        tenure=9,
+        patience=9,
+        enough=lambda: next(calls),
+    )
+    assert scored == {0, 1, 2, 3}

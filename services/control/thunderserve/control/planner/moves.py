@@ -1,4 +1,4 @@
-"""Moves of the search: each makes a neighbour of a partition, or None where it does not apply.
+"""Moves of the search: what one change makes of the groups of a block.
 
 ::
 
@@ -12,129 +12,141 @@ uses is not in the sources at hand, so these are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, combinations, permutations, product
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.partition import Counts, Part, Partition
+from thunderserve.control.planner.partition import Counts, Part
 
 if TYPE_CHECKING:
-    from thunderserve.core.draws import Draws
     from thunderserve.core.plan import Phase
 
-__all__ = ["MOVES", "Move", "neighbour"]
+__all__ = ["MOVES", "Move", "Parts", "changes", "crossings"]
 
-Move = Callable[[Partition, "Draws", Sequence["Phase"]], list[Part] | None]
-
-_TRIES = 20
-
-
-def neighbour(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part]:
-    """A partition that one random move makes; the same one when none applies."""
-    for _ in range(_TRIES if partition else 0):
-        made = draws.pick(MOVES)(partition, draws, phases)
-        if made is not None:
-            return made
-    return list(partition)
+Parts = tuple[Part, ...]
+Move = Callable[[Parts, Sequence["Phase"]], Iterator[Parts]]
 
 
-def flip(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
+def changes(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
+    """Everything that one move makes of these groups; some of it twice."""
+    for make in MOVES:
+        yield from make(parts, phases)
+
+
+def crossings(ones: Parts, others: Parts) -> Iterator[Parts]:
+    """Everything that one move makes of two blocks' groups together, by joining two of them."""
+    for one, other in product(dict.fromkeys(ones), dict.fromkeys(others)):
+        rest = _without(_without((*ones, *others), one), other)
+        for made in chain(_merged(one, other), _moved(one, other), _moved(other, one)):
+            yield (*rest, *made)
+        for made in _swapped(one, other):
+            yield (*rest, *made)
+
+
+def flip(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
     """Change a group's phase."""
-    at = draws.below(len(partition))
-    others = [phase for phase in phases if phase is not partition[at].phase]
-    if not others:
-        return None
-    return _with(partition, {at: replace(partition[at], phase=draws.pick(others))})
+    for part in dict.fromkeys(parts):
+        for phase in phases:
+            if phase is not part.phase:
+                yield (*_without(parts, part), replace(part, phase=phase))
 
 
-def split(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
-    """Cut a group in two; the new half may take another phase."""
-    at = draws.below(len(partition))
-    part = partition[at]
-    bins = _used(part.counts)
-    some = draws.pick(bins)
-    if len(bins) > 1:
-        taken = part.counts[some]
-    elif part.size > 1:
-        taken = draws.pick((part.size // 2, 1 + draws.below(part.size - 1)))
-    else:
-        return None
-    half = _only(part.counts, some, taken)
-    rest = replace(part, counts=_minus(part.counts, half))
-    return [*_with(partition, {at: rest}), Part(draws.pick(phases), half, part.haste)]
+def split(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
+    """Cut a group in two, the new one in any phase; or in as many equal ones as it can be."""
+    for part in dict.fromkeys(parts):
+        rest = _without(parts, part)
+        for taken in dict.fromkeys(_halves(part.counts)):
+            kept = replace(part, counts=_minus(part.counts, taken))
+            for phase in phases:
+                yield (*rest, kept, Part(phase, taken, part.haste))
+        for pieces in range(3, part.size + 1):
+            if all(count % pieces == 0 for count in part.counts):
+                piece = replace(part, counts=tuple(count // pieces for count in part.counts))
+                yield (*rest, *[piece] * pieces)
 
 
-def merge(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
+def merge(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
     """Make one group of two, in the phase of either."""
     del phases
-    if (pair := _two(partition, draws)) is None:
-        return None
-    one, other = pair
-    counts = _plus(partition[one].counts, partition[other].counts)
-    like = partition[draws.pick(pair)]
-    rest = [part for i, part in enumerate(partition) if i not in pair]
-    return [*rest, replace(like, counts=counts)]
+    for one, other in dict.fromkeys(combinations(parts, 2)):
+        for made in _merged(one, other):
+            yield (*_without(_without(parts, one), other), *made)
 
 
-def move(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
+def move(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
     """Give GPUs of one group to another."""
     del phases
-    if (pair := _two(partition, draws)) is None:
-        return None
-    giver, taker = (partition[i] for i in pair)
-    some = draws.pick(_used(giver.counts))
-    given = _only(giver.counts, some, 1 + draws.below(giver.counts[some]))
-    return _with(
-        partition,
-        {
-            pair[0]: replace(giver, counts=_minus(giver.counts, given)),
-            pair[1]: replace(taker, counts=_plus(taker.counts, given)),
-        },
-    )
+    for giver, taker in dict.fromkeys(permutations(parts, 2)):
+        for made in _moved(giver, taker):
+            yield (*_without(_without(parts, giver), taker), *made)
 
 
-def swap(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
+def swap(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
     """Exchange as many GPUs of one bin for GPUs of another between two groups."""
     del phases
-    if (pair := _two(partition, draws)) is None:
-        return None
-    one, other = (partition[i] for i in pair)
-    here, there = draws.pick(_used(one.counts)), draws.pick(_used(other.counts))
-    if here == there:
-        return None
-    number = 1 + draws.below(min(one.counts[here], other.counts[there]))
-    given, got = _only(one.counts, here, number), _only(other.counts, there, number)
-    return _with(
-        partition,
-        {
-            pair[0]: replace(one, counts=_plus(_minus(one.counts, given), got)),
-            pair[1]: replace(other, counts=_plus(_minus(other.counts, got), given)),
-        },
-    )
+    for one, other in dict.fromkeys(combinations(parts, 2)):
+        for made in _swapped(one, other):
+            yield (*_without(_without(parts, one), other), *made)
 
 
-def tune(partition: Partition, draws: Draws, phases: Sequence[Phase]) -> list[Part] | None:
-    """Give a group another of its parallel configurations."""
+def tune(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
+    """Give a group the next or the last of its parallel configurations."""
     del phases
-    at = draws.below(len(partition))
-    part = partition[at]
-    haste = draws.below(part.haste + 2)
-    return None if haste == part.haste else _with(partition, {at: replace(part, haste=haste)})
+    for part in dict.fromkeys(parts):
+        for haste in (part.haste - 1, part.haste + 1):
+            if haste >= 0:
+                yield (*_without(parts, part), replace(part, haste=haste))
 
 
 MOVES: tuple[Move, ...] = (flip, split, merge, move, swap, tune)
 
 
-def _with(partition: Partition, changed: dict[int, Part]) -> list[Part]:
-    return [changed.get(i, part) for i, part in enumerate(partition)]
+def _merged(one: Part, other: Part) -> Iterator[Parts]:
+    counts = _plus(one.counts, other.counts)
+    for like in dict.fromkeys((one, other)):
+        yield (replace(like, counts=counts),)
 
 
-def _two(partition: Partition, draws: Draws) -> tuple[int, int] | None:
-    if len(partition) < 2:  # noqa: PLR2004 - two are needed
-        return None
-    one = draws.below(len(partition))
-    other = draws.below(len(partition) - 1)
-    return one, other + (other >= one)
+def _moved(giver: Part, taker: Part) -> Iterator[Parts]:
+    for index, count in enumerate(giver.counts):
+        for number in range(1, count + (giver.size > count)):
+            given = _only(giver.counts, index, number)
+            yield (
+                replace(giver, counts=_minus(giver.counts, given)),
+                replace(taker, counts=_plus(taker.counts, given)),
+            )
+
+
+def _swapped(one: Part, other: Part) -> Iterator[Parts]:
+    for here, there in product(_used(one.counts), _used(other.counts)):
+        if here == there:
+            continue
+        for number in range(1, min(one.counts[here], other.counts[there]) + 1):
+            given, got = _only(one.counts, here, number), _only(one.counts, there, number)
+            got = _only(other.counts, there, number)
+            yield (
+                replace(one, counts=_plus(_minus(one.counts, given), got)),
+                replace(other, counts=_plus(_minus(other.counts, got), given)),
+            )
+
+
+def _halves(counts: Counts) -> Iterator[Counts]:
+    """What a new group may take: some of one bin, or half of all."""
+    size = sum(counts)
+    for index, count in enumerate(counts):
+        for number in range(1, count + 1):
+            if number < size:
+                yield _only(counts, index, number)
+    half = tuple(count // 2 for count in counts)
+    if any(half):
+        yield half
+
+
+def _without(parts: Parts, part: Part) -> Parts:
+    """The parts but one of those that equal it."""
+    at = parts.index(part)
+    return parts[:at] + parts[at + 1 :]
 
 
 def _used(counts: Counts) -> list[int]:

@@ -1,24 +1,23 @@
-"""Partitions of a cluster's GPUs into groups with phases; symmetric ones are one state.
+"""Parts of a cluster's GPUs: which groups take how many of what.
 
 GPUs of one type on one node are interchangeable: they are a bin, and a part says how many it takes
-of each bin. Nodes that hold the same GPUs behind the same ports are interchangeable too, so a
-partition is put into a canonical order of nodes and parts.
+of each bin. Nodes that hold the same GPUs behind the same ports are interchangeable too: a class.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from thunderserve.core.hardware import Cluster
 
-__all__ = ["Bin", "Bins", "Counts", "Part", "Partition"]
+__all__ = ["Bin", "Bins", "Counts", "Part"]
 
 Counts = tuple[int, ...]
 
@@ -41,9 +40,6 @@ class Part:
     def size(self) -> int:
         """GPUs of the group."""
         return sum(self.counts)
-
-
-Partition = tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,6 @@ class Bins:
             own = node.id if node.id in linked else ""
             alike[held, node.local, node.network, own].append(node.id)
         self.classes = tuple(tuple(sorted(nodes)) for nodes in alike.values())
-        self._alike = [nodes for nodes in self.classes if len(nodes) > 1]
 
     @property
     def sizes(self) -> Counts:
@@ -81,23 +76,3 @@ class Bins:
     def on_node(self, node: str) -> list[int]:
         """Indices of the node's bins."""
         return self._columns[node]
-
-    def canonical(self, parts: Sequence[Part]) -> Partition:
-        """The same partition, alike nodes and parts in a fixed order, empty parts left out."""
-        kept = [part for part in parts if part.size]
-        order = list(range(len(self.all)))
-        for nodes in self._alike:
-            ranked = sorted(nodes, key=lambda node: self._use(node, kept), reverse=True)
-            for target, source in zip(nodes, ranked, strict=True):
-                for there, here in zip(self._columns[target], self._columns[source], strict=True):
-                    order[there] = here
-        moved = (
-            replace(part, counts=tuple(part.counts[index] for index in order)) for part in kept
-        )
-        return tuple(sorted(moved))
-
-    def _use(self, node: str, parts: Sequence[Part]) -> list[tuple[Counts, str, int]]:
-        """What takes from the node, without the names of other nodes."""
-        columns = self._columns[node]
-        taken = ((tuple(p.counts[i] for i in columns), p.phase.value, p.size) for p in parts)
-        return sorted(use for use in taken if any(use[0]))

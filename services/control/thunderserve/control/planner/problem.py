@@ -46,7 +46,7 @@ class EngineLimits:
             the next chunk is computed; the plan chooses one.
     """
 
-    phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE)
+    phases: tuple[Phase, ...] = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
     max_tp: int = 8
     max_pp: int = 8
     max_nodes: int = 1

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
-from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
-from thunderserve.control.planner.moves import neighbour
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins, Part, Partition
-from thunderserve.control.planner.starts import starting_partitions
+from thunderserve.control.planner.search import SearchSpace
 from thunderserve.control.planner.tabu import tabu_search
 from thunderserve.core.draws import Draws
-from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.plan import Phase
+from thunderserve.core.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from thunderserve.control.planner.blocks import Layout
     from thunderserve.control.planner.problem import Problem
-    from thunderserve.core.plan import Plan
 
-__all__ = ["SearchSettings", "solve"]
+__all__ = ["Ending", "SearchReport", "SearchSettings", "Solution", "solve", "solve_reported"]
 
-_START_HASTES = 3
-_PHASE_ORDER = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
+STRATEGY = "thunderserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +28,65 @@ class SearchSettings:
     """How hard to search.
 
     Attributes:
-        neighbours: Moves that are tried from every state.
+        starts: Layouts of which the best is where it begins.
+        neighbours: Neighbours of every state whose flow is solved.
+        samples: Pairs of moves that are looked at from every state, without a flow.
         tenure: States that stay forbidden.
         patience: Iterations without a better state before it ends.
+        evaluations: Flows that are solved, about, before it ends.
     """
 
-    neighbours: int = 24
+    starts: int = 8
+    neighbours: int = 12
+    samples: int = 200
     tenure: int = 50
-    patience: int = 40
+    patience: int = 25
+    evaluations: int = 2000
+
+
+class Ending(StrEnum):
+    """Why a search ended.
+
+    PATIENCE: No better state was found for long.
+    EVALUATIONS: As many flows as it may were solved.
+    TIME: Its time was over: another run, on another machine, may find another plan.
+    """
+
+    PATIENCE = "patience"
+    EVALUATIONS = "evaluations"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport:
+    """How a search went; no part of the plan.
+
+    Attributes:
+        ending: Why it ended.
+        score: What the plan is worth: requests per second, as the objective counts them.
+        evaluations: Flows that were solved.
+        seconds: By the caller's clock.
+        progress: (flows solved, score) whenever a better state was found.
+    """
+
+    ending: Ending
+    score: float
+    evaluations: int
+    seconds: float
+    progress: tuple[tuple[int, float], ...]
+
+    @property
+    def repeatable(self) -> bool:
+        """The same problem and seed give this plan everywhere."""
+        return self.ending is not Ending.TIME
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A plan, and how it was found."""
+
+    plan: Plan
+    report: SearchReport
 
 
 def solve(
@@ -51,9 +97,24 @@ def solve(
     clock: Callable[[], float],
     settings: SearchSettings | None = None,
 ) -> Plan:
-    """Groups, phases, parallelism and routes for the problem.
+    """Groups, phases, parallelism and routes for the problem; see `solve_reported`."""
+    return solve_reported(
+        problem, seed=seed, time_budget_s=time_budget_s, clock=clock, settings=settings
+    ).plan
 
-    The same problem and seed give the same plan, as long as the search ends before its time budget.
+
+def solve_reported(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    time_budget_s: float = 10.0,
+    clock: Callable[[], float],
+    settings: SearchSettings | None = None,
+) -> Solution:
+    """A plan for the problem, and how it was found.
+
+    The same problem and seed give the same plan, as long as the search ends before its time budget;
+    the report says whether it did.
 
     Args:
         problem: What to plan for.
@@ -66,82 +127,66 @@ def solve(
         InvalidArgumentError: No group of the cluster's GPUs holds the model.
     """
     settings = settings or SearchSettings()
-    began_s = clock()
-    search = _Search(problem, Draws(seed))
-    start = search.start()
-    best = tabu_search(
-        start,
-        lambda state: search.neighbours(state, settings.neighbours),
-        search.score,
+    space = SearchSpace(problem, Draws(seed), samples=settings.samples)
+    watch = _Watch(space, settings, time_budget_s, clock)
+    best = _search(space, settings, watch)
+    plan = plan_of(space.evaluator, space.assess(best), strategy=STRATEGY, seed=seed)
+    report = watch.report(best)
+    return Solution(replace(plan, search_seconds=report.seconds), report)
+
+
+def _search(space: SearchSpace, settings: SearchSettings, watch: _Watch) -> Layout:
+    starts = [space.climbed(start) for start in space.starts()[: settings.starts]]
+    return tabu_search(
+        max(starts, key=watch.score),
+        space.neighbours,
+        watch.score,
+        width=settings.neighbours,
         tenure=settings.tenure,
         patience=settings.patience,
-        out_of_time=lambda: clock() - began_s >= time_budget_s,
+        enough=watch.enough,
     )
-    plan = plan_of(search.evaluator, search.assess(best), strategy="thunderserve", seed=seed)
-    return replace(plan, search_seconds=clock() - began_s)
 
 
-class _Search:
-    """States and what they are worth."""
+class _Watch:
+    """Looks at what the search spends and finds."""
 
-    def __init__(self, problem: Problem, draws: Draws) -> None:
-        self.evaluator = Evaluator(problem)
-        self._problem = problem
-        self._draws = draws
-        self._bins = Bins(problem.cluster)
-        self._parallelism = Parallelism(problem, self.evaluator.shapes, self._bins)
-        self._scores: dict[Partition, float] = {}
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: SearchSettings,
+        time_budget_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._space = space
+        self._most = settings.evaluations
+        self._time_budget_s = time_budget_s
+        self._clock = clock
+        self._began_s = clock()
+        self._ending = Ending.PATIENCE
+        self._progress: list[tuple[int, float]] = []
 
-    def start(self) -> Partition:
-        phases = self._problem.engine.phases
-        found = starting_partitions(self._problem.cluster, self._bins, phases, self._holds)
-        starts = [
-            self._canonical([replace(part, haste=haste) for part in parts])
-            for parts in found
-            for haste in range(_START_HASTES)
-        ]
-        best = max(starts, key=self.score)
-        if not any(self._holds(part.counts) for part in best):
-            self._refuse()
-        return best
+    def score(self, state: Layout) -> float:
+        """The state's score; the best so far are remembered."""
+        score = self._space.score(state)
+        if not self._progress or score > self._progress[-1][1]:
+            self._progress.append((self._space.evaluator.flows_solved, score))
+        return score
 
-    def _holds(self, counts: tuple[int, ...]) -> bool:
-        return bool(self._parallelism.options(counts, self._problem.engine.phases[0]))
+    def enough(self) -> bool:
+        """True when time or evaluations are spent."""
+        if self._clock() - self._began_s >= self._time_budget_s:
+            self._ending = Ending.TIME
+        elif self._space.evaluator.flows_solved >= self._most:
+            self._ending = Ending.EVALUATIONS
+        return self._ending is not Ending.PATIENCE
 
-    def _refuse(self) -> None:
-        model, cluster = self._problem.model, self._problem.cluster
-        memory = sum(cluster.type_of(gpu).memory_bytes for gpu in cluster.gpus)
-        raise InvalidArgumentError(
-            f"no group of this cluster's GPUs holds {model.name}: its weights take "
-            f"{model.weight_bytes / 1e9:.1f} GB, the {len(cluster.gpus)} GPUs have "
-            f"{memory / 1e9:.1f} GB together; add GPUs or choose a smaller model",
-            param="cluster",
+    def report(self, best: Layout) -> SearchReport:
+        """How it went."""
+        return SearchReport(
+            self._ending,
+            self._space.score(best),
+            self._space.evaluator.flows_solved,
+            self._clock() - self._began_s,
+            tuple(self._progress),
         )
-
-    def neighbours(self, state: Partition, number: int) -> list[Partition]:
-        phases = self._problem.engine.phases
-        made = (neighbour(state, self._draws, phases) for _ in range(number))
-        return list(dict.fromkeys(self._canonical(parts) for parts in made))
-
-    def _canonical(self, parts: Sequence[Part]) -> Partition:
-        """Alike states are one; haste beyond a group's last option is no haste more."""
-        return self._bins.canonical([replace(part, haste=self._last(part)) for part in parts])
-
-    def _last(self, part: Part) -> int:
-        return max(0, min(part.haste, len(self._parallelism.options(part.counts, part.phase)) - 1))
-
-    def score(self, state: Partition) -> float:
-        if state not in self._scores:
-            self._scores[state] = self.assess(state).score
-        return self._scores[state]
-
-    def assess(self, state: Partition) -> Assessment:
-        """Parts that cannot hold the model stay idle."""
-        held = [
-            (part.phase, options[part.haste])
-            for part in state
-            if (options := self._parallelism.options(part.counts, part.phase))
-        ]
-        held.sort(key=lambda each: _PHASE_ORDER.index(each[0]))
-        seats = [Seat(f"g{i}", phase, design) for i, (phase, design) in enumerate(held)]
-        return self.evaluator.assess(seats)

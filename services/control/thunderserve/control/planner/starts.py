@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.partition import Bins, Counts, Part, Partition
+from thunderserve.control.planner.partition import Bins, Counts, Part
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["starting_partitions"]
 
+_DIVISIONS = 32
+"""Divisions into phases that are tried of many groups; of fewer, all."""
+
 
 def starting_partitions(
     cluster: Cluster, bins: Bins, phases: Sequence[Phase], holds: Callable[[Counts], bool]
-) -> Iterator[Partition]:
+) -> Iterator[list[Part]]:
     """Partitions to begin from, with every sensible division into phases.
 
     Groups stay within nodes, where links are fast, unless a node cannot hold the model. Those with
@@ -33,15 +36,22 @@ def starting_partitions(
     for groups in (_small_groups(cluster, bins, holds), _whole_nodes(cluster, bins)):
         ordered = sorted(groups, key=lambda counts: _intensity(cluster, bins, counts), reverse=True)
         if {Phase.PREFILL, Phase.DECODE} <= set(phases):
-            for prefills in range(1, max(2, len(ordered))):
-                yield bins.canonical(
-                    [
-                        Part(Phase.PREFILL if i < prefills else Phase.DECODE, counts)
-                        for i, counts in enumerate(ordered)
-                    ]
-                )
-        else:
-            yield bins.canonical([Part(phases[0], counts) for counts in ordered])
+            for prefills in _divisions(len(ordered)):
+                yield [
+                    Part(Phase.PREFILL if i < prefills else Phase.DECODE, counts)
+                    for i, counts in enumerate(ordered)
+                ]
+        if Phase.COLOCATED in phases:
+            yield [Part(Phase.COLOCATED, counts) for counts in ordered]
+        if len(phases) == 1:
+            yield [Part(phases[0], counts) for counts in ordered]
+
+
+def _divisions(groups: int) -> list[int]:
+    """How many groups may prefill."""
+    most = max(1, groups - 1)
+    steps = min(most, _DIVISIONS)
+    return sorted({1 + i * (most - 1) // max(1, steps - 1) for i in range(steps)})
 
 
 def _whole_nodes(cluster: Cluster, bins: Bins) -> list[Counts]:

@@ -1,0 +1,186 @@
+"""What a layout may be worth, without a linear program: what its groups could do together.
+
+A request costs what the groups on its way make it miss, and the next one always goes where it
+costs least. Which pair of groups it meets, and what else uses their links, is left to the flow; so
+this ranks neighbours, and the flow decides among the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.orchestration import SERVED
+from thunderserve.control.planner.problem import Objective
+from thunderserve.core.kv_volume import kv_wire_bytes
+from thunderserve.core.plan import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from thunderserve.control.planner.blocks import Block, Layout
+    from thunderserve.control.planner.design import Design
+    from thunderserve.control.planner.evaluate import Evaluator
+    from thunderserve.control.planner.flow import Station
+
+__all__ = ["Screen", "segments"]
+
+Segment = tuple[float, float]
+"""Requests that miss their bounds of each one more; how many requests per second more."""
+
+HEADROOM = 1e-4
+"""What room to spare counts, of the requests served: among equal layouts, the roomiest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """What a block can do in each phase, the cheapest requests first."""
+
+    prefill: tuple[Segment, ...]
+    decode: tuple[Segment, ...]
+    colocated: tuple[Segment, ...]
+
+
+class Screen:
+    """Estimates of layouts, from curves of their blocks that are drawn once."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        seats: Callable[[Block], Sequence[tuple[Phase, Design]]],
+    ) -> None:
+        self._problem = evaluator.problem
+        self._shapes = evaluator.shapes
+        self._ports = evaluator.ports
+        self._seats = seats
+        self._curves: dict[Block, _Curves] = {}
+        self._sent_bytes = kv_wire_bytes(
+            self._problem.model, self._problem.workload.prompt.mean, self._problem.wire_mode
+        )
+
+    def value(self, state: Layout) -> float:
+        """Requests per second: what the objective asks for, about."""
+        prefill, decode, colocated = Counter[float](), Counter[float](), Counter[float]()
+        for block, count in state:
+            curves = self._curves_of(block)
+            for totals, curve in (
+                (prefill, curves.prefill),
+                (decode, curves.decode),
+                (colocated, curves.colocated),
+            ):
+                for miss, more in curve:
+                    totals[miss] += count * more
+        gains = [(1 - miss, more) for miss, more in _in_series(prefill, decode)]
+        gains += [(1 - miss, more) for miss, more in colocated.items()]
+        return self._best(sorted(gains, reverse=True))
+
+    def _best(self, gains: Sequence[Segment]) -> float:
+        """Requests per second of the objective, the most useful first."""
+        if self._problem.objective is Objective.CAPACITY:
+            return _highest(gains, self._problem.target_ratio)
+        return _attained(gains, self._problem.workload.rate_rps)
+
+    def _curves_of(self, block: Block) -> _Curves:
+        if block not in self._curves:
+            self._curves[block] = self._draw(block)
+        return self._curves[block]
+
+    def _draw(self, block: Block) -> _Curves:
+        by_phase: dict[Phase, list[Segment]] = defaultdict(list)
+        nodes: dict[str, None] = {}
+        for phase, design in self._seats(block):
+            station = self._shapes.station(design, phase)
+            missed = 1 - self._shapes.idle_ratio(design, phase)
+            by_phase[phase] += [(missed + slope, more) for slope, more in segments(station)]
+            nodes |= dict.fromkeys(design.nodes)
+        prefill, decode = sorted(by_phase[Phase.PREFILL]), sorted(by_phase[Phase.DECODE])
+        sent = self._sent_bytes
+        out_rps = sum(self._ports[f"{node} out"] for node in nodes) / sent
+        in_rps = sum(self._ports[f"{node} in"] for node in nodes) / sent
+        return _Curves(
+            _cut(prefill, out_rps + _total(decode)),
+            _cut(decode, in_rps + _total(prefill)),
+            tuple(sorted(by_phase[Phase.COLOCATED])),
+        )
+
+
+def segments(station: Station) -> list[Segment]:
+    """The pieces of a station's loss: slope and length, up to its capacity."""
+    corners = [(0.0, 0.0, 0.0)]  # where a line begins to be the highest, its slope and offset
+    for slope, offset in sorted(station.losses):
+        while corners:
+            start, below, height = corners[-1]
+            if slope <= below:
+                break
+            at = max(0.0, (offset - height) / (slope - below))
+            if at > start or (len(corners) == 1 and at >= start):
+                corners.append((at, slope, offset))
+                break
+            corners.pop()
+    ends = [*(start for start, _, _ in corners[1:]), math.inf]
+    pieces = zip(corners, ends, strict=True)
+    most = station.capacity_rps
+    return [(slope, min(end, most) - start) for (start, slope, _), end in pieces if start < most]
+
+
+def _cut(curve: Sequence[Segment], most: float) -> tuple[Segment, ...]:
+    """The curve up to that many requests per second."""
+    kept = []
+    for miss, more in curve:
+        if most <= 0:
+            break
+        kept.append((miss, min(more, most)))
+        most -= more
+    return tuple(kept)
+
+
+def _total(curve: Iterable[Segment]) -> float:
+    return sum(more for _, more in curve)
+
+
+def _in_series(first: Counter[float], then: Counter[float]) -> list[Segment]:
+    """Requests that go through one of the first and one of the second, cheapest with cheapest."""
+    made: list[Segment] = []
+    ones, others = sorted(first.items(), reverse=True), sorted(then.items(), reverse=True)
+    left_one = left_other = 0.0
+    miss_one = miss_other = 0.0
+    while True:
+        if left_one <= 0:
+            if not ones:
+                return made
+            miss_one, left_one = ones.pop()
+        if left_other <= 0:
+            if not others:
+                return made
+            miss_other, left_other = others.pop()
+        more = min(left_one, left_other)
+        made.append((miss_one + miss_other, more))
+        left_one -= more
+        left_other -= more
+
+
+def _attained(gains: Iterable[Segment], demand_rps: float) -> float:
+    """Requests in time, as the flow counts them, until demand is met or none is left."""
+    worth, left, room = 0.0, demand_rps, 0.0
+    for gain, more in gains:
+        if gain + SERVED <= 0:
+            break
+        served = min(more, left)
+        worth += served * (gain + SERVED)
+        left -= served
+        room += more
+    used = demand_rps - left
+    return worth - HEADROOM * used * used / room if room > 0 else 0.0
+
+
+def _highest(gains: Iterable[Segment], target_ratio: float) -> float:
+    """The highest rate of which the target share is in time."""
+    surplus = served = 0.0
+    for gain, more in gains:
+        after = surplus + (gain - target_ratio) * more
+        if after < 0:
+            return served + surplus / (target_ratio - gain)
+        surplus, served = after, served + more
+    return served
