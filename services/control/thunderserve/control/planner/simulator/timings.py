@@ -1,0 +1,63 @@
+"""What one group's passes take, by the cost model, each asked for once."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from thunderserve.control.planner.simulator.steps import Lines, lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thunderserve.core.cost import CostModel, Replica, Work
+
+__all__ = ["GroupTimings"]
+
+
+class GroupTimings:
+    """Times and memory of one replica."""
+
+    def __init__(self, cost: CostModel, replica: Replica) -> None:
+        self._cost = cost
+        self._replica = replica
+        self._lines: dict[int, Lines] = {}
+
+    @property
+    def stages(self) -> int:
+        """Pipeline stages."""
+        return len(self._replica)
+
+    @cached_property
+    def capacity_tokens(self) -> int:
+        """Tokens whose KV cache fits; 0 when not even the weights do."""
+        return max(0, int(self._cost.kv_capacity_tokens(self._replica)))
+
+    def decode_lines(self, batch: int) -> Lines:
+        """Time of a decode step of that many requests, by the context that it finds."""
+        if batch not in self._lines:
+            self._lines[batch] = lines_of(
+                lambda context: self._cost.decode_step_s(self._replica, batch, context),
+                self.capacity_tokens,
+            )
+        return self._lines[batch]
+
+    def stages_s(self, work: Work) -> list[tuple[float, float]]:
+        """(time, time to hand over to the next) of one pass at every stage."""
+        cost = self._cost
+        return [
+            (cost.stage_work_s(stage, work), cost.hop_s(stage, work.tokens))
+            for stage in self._replica
+        ]
+
+    def round_s(self, works: Sequence[Work]) -> float:
+        """Time until every one of these passes went through all stages, again and again.
+
+        Every stage does all of them and every one visits all stages, so the longer of the two
+        decides, as in a decode step that is cut into micro-batches.
+        """
+        passes = [self.stages_s(work) for work in works]
+        busiest = max(math.fsum(time for time, _ in stage) for stage in zip(*passes, strict=True))
+        slowest = max(math.fsum(time + hop for time, hop in visits) for visits in passes)
+        return max(busiest, slowest)
