@@ -10,7 +10,7 @@ import yaml
 
 from thunderserve.control.planner.presets import CLUSTERS, cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
-from thunderserve.core.cluster_file import cluster_from_mapping
+from thunderserve.core.cluster_file import cluster_from_mapping, links_from_mapping
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.model import MODELS, ModelSpec, model_preset
 from thunderserve.core.plan_file import plan_from_mapping
@@ -20,11 +20,12 @@ from thunderserve.core.workload import Workload, workload_preset
 
 if TYPE_CHECKING:
     from thunderserve.cli.planning.options import ProblemOptions, TraceOptions
-    from thunderserve.core.hardware import Cluster
+    from thunderserve.core.hardware import Cluster, Link
     from thunderserve.core.plan import Plan
 
 __all__ = [
     "read_cluster",
+    "read_links",
     "read_model",
     "read_plan",
     "read_problem",
@@ -33,14 +34,18 @@ __all__ = [
 ]
 
 
-def read_problem(given: ProblemOptions) -> Problem:
+def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Problem:
     """What the options describe.
+
+    Args:
+        given: The options.
+        cluster: Instead of the one that they name.
 
     Raises:
         InvalidArgumentError: One of them is wrong.
     """
     return Problem(
-        cluster=read_cluster(given),
+        cluster=cluster or read_cluster(given),
         model=read_model(given.model),
         workload=read_workload(given),
         slo=Slo(ttft_s=given.slo_ttft, tpot_s=given.slo_tpot, e2e_s=given.slo_e2e),
@@ -85,6 +90,11 @@ def read_model(name: str) -> ModelSpec:
 def read_plan(path: Path) -> Plan:
     """A plan from its file."""
     return plan_from_mapping(_read_yaml("plan", str(path), ()))
+
+
+def read_links(path: Path) -> tuple[tuple[str, str, Link], ...]:
+    """Measured links from their file."""
+    return links_from_mapping(_read_yaml("links", str(path), ()))
 
 
 def read_workload(given: ProblemOptions) -> Workload:

@@ -27,7 +27,7 @@ from thunderserve.core.plan import Gpu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["cluster_from_mapping"]
+__all__ = ["cluster_from_mapping", "links_from_mapping"]
 
 _GB = 1e9
 _MS = 1e-3
@@ -50,12 +50,32 @@ def cluster_from_mapping(mapping: Mapping[str, Any]) -> Cluster:
     port = _read_link(top.inner("network") or Reader({}))
     nodes = tuple(_read_node(each, known, port) for each in top.items("nodes"))
     used = dict.fromkeys(gpu.type for node in nodes for gpu in node.gpus)
-    links = tuple(
-        (each.text("from"), each.text("to"), _read_link(each, "from", "to"))
-        for each in top.items("links")
-    )
+    links = tuple(_read_pair(each) for each in top.items("links"))
     types = tuple(known.get(name) for name in used)
     return top.build(Cluster, nodes, types, links)
+
+
+def links_from_mapping(mapping: Mapping[str, Any]) -> tuple[tuple[str, str, Link], ...]:
+    """Links alone, as a file of what was measured holds them: nothing but `links`, as above.
+
+    Raises:
+        InvalidArgumentError: Names the place in the mapping and what is wrong there.
+    """
+    top = Reader(mapping)
+    top.only("links")
+    if "links" not in mapping:
+        raise top.error("is missing", "links")
+    links: dict[frozenset[str], tuple[str, str, Link]] = {}
+    for each in top.items("links"):
+        each.number("gbit_per_s")  # what was not measured has no place here
+        first, second, link = _read_pair(each)
+        if links.setdefault(frozenset((first, second)), (first, second, link))[2] is not link:
+            raise each.error(f"the link {first} - {second} is there twice")
+    return tuple(links.values())
+
+
+def _read_pair(reader: Reader) -> tuple[str, str, Link]:
+    return reader.text("from"), reader.text("to"), _read_link(reader, "from", "to")
 
 
 def _read_type(reader: Reader) -> GpuType:

@@ -11,7 +11,8 @@
      "certificate": {"method": "bound", "objective": 9.1, "upper_bound": 9.2, "gap_ratio": 0.01},
      "chunk_tokens": 1024, "reason": "...", "created_unix_s": 0.0}
 
-Everything after `routes` is there when the plan has it. How many seconds the search took is not:
+Everything after `routes` is there when the plan has it. `reschedule` may be there too: what moving
+to this plan gains, for people; it is not read. How many seconds the search took is not:
 the same problem and seed give the same file.
 """
 
@@ -88,7 +89,7 @@ def plan_from_mapping(mapping: Mapping[str, Any]) -> Plan:
     top = Reader(mapping)
     top.only(
         *("epoch", "strategy", "seed", "model", "groups", "routes", "predicted", "search"),
-        *("reason", "created_unix_s", "certificate", "chunk_tokens"),
+        *("reason", "created_unix_s", "certificate", "chunk_tokens", "reschedule"),
     )
     search = top.inner("search") or Reader({})
     search.only("seconds", "evaluations")

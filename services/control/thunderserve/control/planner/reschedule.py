@@ -7,33 +7,132 @@ Source: ThunderServe (MLSys 2025), lightweight rescheduling.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import replace
-from itertools import product
-from math import prod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.change import check_made_for, surviving_groups, without_nodes
 from thunderserve.control.planner.design import design_of
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
-from thunderserve.core.plan import Group, Phase, Route
+from thunderserve.control.planner.follow import follow_routes
+from thunderserve.control.planner.phases import SPLIT, choose_phases
+from thunderserve.control.planner.predict import predict
+from thunderserve.core.errors import UnavailableError
+from thunderserve.core.plan import Group, Phase, Plan, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from thunderserve.control.planner.problem import Problem
+    from thunderserve.control.planner.problem import EngineLimits, Problem
 
-__all__ = ["choose_phases", "reschedule", "route_groups", "routes_of"]
-
-EXHAUSTIVE_LIMIT = 400
-"""Assignments of phases up to which all are tried; beyond it, single flips climb."""
-
-FLIP_COST = 1e-3
-"""What a plan must gain to be worth one flip: this share of the requests that meet their bounds."""
-
-HEADROOM = 1e-2
-"""What all the capacity counts beside all the requests: a tenth more of it is worth one flip."""
+__all__ = [
+    "Flipped",
+    "Rescheduled",
+    "reschedule",
+    "reschedule_plan",
+    "route_groups",
+    "routes_of",
+]
 
 _SMALLEST_WEIGHT = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Flipped:
+    """A group's phase that a re-schedule changes."""
+
+    group: str
+    before: Phase
+    after: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Rescheduled:
+    """A plan for what has changed, and what each part of it gains.
+
+    Attributes:
+        plan: The remaining groups in new phases, with new routes.
+        gone: Groups on lost nodes.
+        fixed: Groups of more stages than the engine can flip.
+        kept_rps: Requests per second in time with the old routes, of those that have both ends.
+        routed_rps: The same with new routes, and no flip.
+        goodput_rps: The same with flips and new routes.
+    """
+
+    plan: Plan
+    gone: tuple[str, ...]
+    flips: tuple[Flipped, ...]
+    fixed: tuple[str, ...]
+    kept_rps: float
+    routed_rps: float
+    goodput_rps: float
+
+
+def reschedule_plan(problem: Problem, plan: Plan, *, lost: Sequence[str] = ()) -> Rescheduled:
+    """A plan's phases and routes, chosen anew for what has changed; its groups stay.
+
+    Args:
+        problem: The workload, bounds and links as they are now; the cluster still with its lost
+            nodes.
+        plan: What serves now.
+        lost: Nodes that are gone.
+
+    Raises:
+        InvalidArgumentError: The plan is for another model or cluster.
+        NotFoundError: A lost node is not in the cluster.
+        UnavailableError: No group that is left, in any phase that it can take, serves anyone.
+    """
+    check_made_for(plan, problem.cluster, problem.model)
+    problem = replace(problem, cluster=without_nodes(problem.cluster, lost))
+    groups = surviving_groups(plan, lost)
+    gone = tuple(group.id for group in plan.groups if group not in groups)
+    evaluator = Evaluator(problem)
+    present = evaluator.assess([_seat(group) for group in groups])
+    best = choose_phases(evaluator, present.seats, _choices(groups, problem.engine))
+    flips = tuple(
+        Flipped(seat.id, group.phase, seat.phase)
+        for group, seat in zip(groups, best.seats, strict=True)
+        if seat.phase is not group.phase
+    )
+    fixed = tuple(group.id for group in groups if group.pp > problem.engine.flip_max_pp)
+    anew = replace(
+        plan,
+        groups=_in_phases(groups, best),
+        routes=routes_of(best),
+        predicted=predict(evaluator, best),
+        search_evaluations=evaluator.flows_solved,
+        certificate=None,
+        created_unix_s=0.0,
+        reason=_reason(lost, gone, flips),
+    )
+    if not anew.routes:
+        raise UnavailableError(_nothing_left(lost, groups, fixed))
+    return Rescheduled(
+        plan=anew,
+        gone=gone,
+        flips=flips,
+        fixed=fixed,
+        kept_rps=follow_routes(present.problem, plan.routes).attained_rps,
+        routed_rps=present.flow.attained_rps,
+        goodput_rps=best.flow.attained_rps,
+    )
+
+
+def _reason(lost: Sequence[str], gone: Sequence[str], flips: Sequence[Flipped]) -> str:
+    happened = []
+    if lost:
+        held = f"{', '.join(gone)} gone" if gone else "no group was there"
+        happened.append(f"{', '.join(lost)} lost: {held}")
+    happened += [f"{flip.group} flips {flip.before} -> {flip.after}" for flip in flips]
+    if not flips:
+        happened.append("routes alone are new")
+    return "; ".join(happened)
+
+
+def _nothing_left(lost: Sequence[str], groups: Sequence[Group], fixed: Sequence[str]) -> str:
+    after = f" after losing {', '.join(lost)}" if lost else ""
+    left = ", ".join(f"{group.id} {group.phase}" for group in groups) or "no group"
+    stuck = f"; {', '.join(fixed)} cannot flip, having too many stages" if fixed else ""
+    return f"nothing left to serve with{after}: {left}{stuck}; plan anew with `thunderserve plan`"
 
 
 def route_groups(problem: Problem, groups: Sequence[Group]) -> tuple[Route, ...]:
@@ -49,17 +148,23 @@ def reschedule(
 
     A group of more stages than can flip keeps its phase, and so does a colocated one.
     """
-    limit = problem.engine.flip_max_pp
-    choices = {
-        group.id: (Phase.PREFILL, Phase.DECODE)
-        if group.phase is not Phase.COLOCATED and group.pp <= limit
+    seats = [_seat(group) for group in groups]
+    best = choose_phases(Evaluator(problem), seats, _choices(groups, problem.engine))
+    return _in_phases(groups, best), routes_of(best), best
+
+
+def _choices(groups: Sequence[Group], engine: EngineLimits) -> dict[str, tuple[Phase, ...]]:
+    return {
+        group.id: SPLIT
+        if group.phase is not Phase.COLOCATED and group.pp <= engine.flip_max_pp
         else (group.phase,)
         for group in groups
     }
-    best = choose_phases(Evaluator(problem), [_seat(group) for group in groups], choices)
-    phases = {seat.id: seat.phase for seat in best.seats}
-    flipped = tuple(replace(group, phase=phases[group.id]) for group in groups)
-    return flipped, routes_of(best), best
+
+
+def _in_phases(groups: Sequence[Group], assessment: Assessment) -> tuple[Group, ...]:
+    phases = {seat.id: seat.phase for seat in assessment.seats}
+    return tuple(replace(group, phase=phases[group.id]) for group in groups)
 
 
 def _seat(group: Group) -> Seat:
@@ -75,76 +180,3 @@ def routes_of(assessment: Assessment) -> tuple[Route, ...]:
     used = [(pair, rps) for pair, rps in flows if rps > _SMALLEST_WEIGHT * served]
     total = sum(rps for _, rps in used)
     return tuple(Route(pair.prefill, pair.decode, rps / total) for pair, rps in used)
-
-
-def choose_phases(
-    evaluator: Evaluator, seats: Sequence[Seat], choices: Mapping[str, Sequence[Phase]]
-) -> Assessment:
-    """The best phases among each group's choices; of equal ones, those nearest the present."""
-    classes = _classes(seats, choices)
-    if prod(len(_splits(members, choices)) for members in classes) > EXHAUSTIVE_LIMIT:
-        return _climb(evaluator, seats, choices)
-    assignments = product(*(_splits(members, choices) for members in classes))
-    candidates = ([seat for part in parts for seat in part] for parts in assignments)
-    return _worthiest([evaluator.assess(_in_order(each, seats)) for each in candidates], seats)
-
-
-def _worthiest(found: Sequence[Assessment], present: Sequence[Seat]) -> Assessment:
-    """The one that serves most, with most room to spare, for the fewest flips."""
-    phases = {seat.id: seat.phase for seat in present}
-    most = max(each.score for each in found) or 1.0
-    widest = max(each.flow.capacity_rps for each in found) or 1.0
-
-    def worth(each: Assessment) -> float:
-        flips = sum(seat.phase is not phases[seat.id] for seat in each.seats)
-        room = HEADROOM * each.flow.capacity_rps / widest
-        return each.score / most + room - FLIP_COST * flips
-
-    return max(found, key=worth)
-
-
-def _classes(seats: Sequence[Seat], choices: Mapping[str, Sequence[Phase]]) -> list[list[Seat]]:
-    """Groups that may take the same phases and hold the model alike on the same nodes."""
-    classes: dict[Hashable, list[Seat]] = defaultdict(list)
-    for seat in seats:
-        classes[seat.design, tuple(choices[seat.id])].append(seat)
-    return list(classes.values())
-
-
-def _splits(members: Sequence[Seat], choices: Mapping[str, Sequence[Phase]]) -> list[list[Seat]]:
-    """One assignment for each number of members in each phase: equal groups are one state."""
-    options = tuple(choices[members[0].id])
-    if options != (Phase.PREFILL, Phase.DECODE):
-        return [[replace(seat, phase=options[0]) for seat in members]]
-    # Those that prefill already prefill first, so that the fewest flip.
-    ordered = sorted(members, key=lambda seat: seat.phase is not Phase.PREFILL)
-    return [
-        [
-            replace(seat, phase=Phase.PREFILL if place < prefills else Phase.DECODE)
-            for place, seat in enumerate(ordered)
-        ]
-        for prefills in range(len(ordered) + 1)
-    ]
-
-
-def _climb(
-    evaluator: Evaluator, seats: Sequence[Seat], choices: Mapping[str, Sequence[Phase]]
-) -> Assessment:
-    """Flip the group that helps most until none does."""
-    best = evaluator.assess(seats)
-    while True:
-        neighbours = [
-            evaluator.assess([replace(s, phase=phase) if s is seat else s for s in best.seats])
-            for seat in best.seats
-            for phase in choices[seat.id]
-            if phase is not seat.phase
-        ]
-        found = _worthiest([best, *neighbours], seats)
-        if found is best:
-            return best
-        best = found
-
-
-def _in_order(candidate: Sequence[Seat], seats: Sequence[Seat]) -> list[Seat]:
-    by_id = {seat.id: seat for seat in candidate}
-    return [by_id[seat.id] for seat in seats]
