@@ -107,12 +107,10 @@ def _gap_s(rate_rps: float, draws: Draws) -> float:
 
 
 def _next_level(arrivals: Arrivals, draws: Draws) -> Level:
-    """Levels are entered as often as makes their shares of the time come true."""
-    entries = [level.time_ratio / level.dwell_s for level in arrivals.levels]
-    if not any(entries):  # one level for ever
+    if len(arrivals.levels) == 1:
         return arrivals.levels[0]
-    point = draws.uniform() * sum(entries)
-    for level, entry in zip(arrivals.levels, entries, strict=True):
+    point = draws.uniform()
+    for level, entry in zip(arrivals.levels, arrivals.entry_ratios, strict=True):
         point -= entry
         if point <= 0:
             return level

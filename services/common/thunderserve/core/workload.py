@@ -8,6 +8,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from thunderserve.core.azure import AZURE
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import check_positive
 
@@ -65,36 +66,8 @@ class Lengths:
             return cls(tuple(ordered))
         edges = [round(i * len(ordered) / _QUANTILES) for i in range(_QUANTILES + 1)]
         parts = [ordered[low:high] for low, high in pairwise(edges)]
-        return cls(tuple(sum(part) / len(part) for part in parts))
-
-    @classmethod
-    def from_points(cls, *, mean: float, p50: float, p99: float) -> Lengths:
-        """A distribution with these figures.
-
-        Its quantiles are linear between 0, p50, p90 and p99, where p90 is the value that gives the
-        mean; the last hundredth is p99.
-
-        Raises:
-            InvalidArgumentError: No such distribution has that mean.
-        """
-        check_positive("lengths", mean=mean, p50=p50, p99=p99)
-        # The mean is the area under the pieces; p90 bounds two of them.
-        fixed = 0.25 * p50 + 0.2 * p50 + 0.045 * p99 + 0.01 * p99
-        p90 = (mean - fixed) / (0.2 + 0.045)
-        if not p50 <= p90 <= p99:
-            raise InvalidArgumentError(
-                f"no such distribution has mean {mean}, p50 {p50} and p99 {p99}", param="mean"
-            )
-        points = ((0.0, 0.0), (0.5, p50), (0.9, p90), (0.99, p99), (1.0, p99))
-        middles = ((i + 0.5) / _QUANTILES for i in range(_QUANTILES))
-        return cls(tuple(max(1.0, _interpolate(points, middle)) for middle in middles))
-
-
-def _interpolate(points: tuple[tuple[float, float], ...], at: float) -> float:
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if at <= x1:
-            return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
-    return points[-1][1]
+        # Sorted again: means of equal samples may differ in their last bit.
+        return cls(tuple(sorted(sum(part) / len(part) for part in parts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +77,7 @@ class Level:
     Attributes:
         rate_factor: Times the workload's mean rate; 0 is silence.
         time_ratio: Share of the time that the rate is this.
-        dwell_s: Mean time until it changes, exponential.
+        dwell_s: Mean time until the next level is drawn, exponential; it may be this one again.
     """
 
     rate_factor: float
@@ -124,7 +97,8 @@ class Level:
 class Arrivals:
     """When requests come: a Poisson process whose rate changes between levels.
 
-    One level is a plain Poisson process. Several make bursts, which a plain one hides.
+    One level is a plain Poisson process. Several make bursts, which a plain one hides: when a
+    level's dwell ends, the next one is drawn by `entry_ratios`, whatever the last one was.
     """
 
     levels: tuple[Level, ...]
@@ -139,6 +113,24 @@ class Arrivals:
                 f"the levels cover {shares} of the time and {mean} of the rate; both must be 1",
                 param="levels",
             )
+
+    @classmethod
+    def relative(cls, levels: Iterable[tuple[float, float, float]]) -> Arrivals:
+        """Levels of (rate, share of the time, mean dwell); rates and shares in any unit."""
+        levels = tuple(levels)
+        whole = math.fsum(share for _, share, _ in levels)
+        mean = math.fsum(rate * share for rate, share, _ in levels) / whole
+        return cls(
+            tuple(Level(rate / mean, share / whole, dwell_s) for rate, share, dwell_s in levels)
+        )
+
+    @property
+    def entry_ratios(self) -> tuple[float, ...]:
+        """How often each level is drawn; this makes their shares of the time come true."""
+        if len(self.levels) == 1:
+            return (1.0,)
+        entries = [level.time_ratio / level.dwell_s for level in self.levels]
+        return tuple(entry / sum(entries) for entry in entries)
 
 
 POISSON = Arrivals((Level(1.0, 1.0, math.inf),))
@@ -189,22 +181,15 @@ class Workload:
         return cls("means", rate_rps, ((max(1.0, prompt_tokens), max(1.0, output_tokens)),))
 
 
-# Azure LLM inference traces of 2023 (CC-BY 4.0): mean rate over the trace, and its lengths. The
-# code trace is far burstier than a Poisson process (interarrival CV 13; conversation 1.1).
 WORKLOADS: Mapping[str, Workload] = MappingProxyType(
     {
-        "azure-code": Workload.independent(
-            "azure-code",
-            2.567,
-            Lengths.from_points(mean=2047.8, p50=1469, p99=7436),
-            Lengths.from_points(mean=27.9, p50=13, p99=251),
-        ),
-        "azure-conv": Workload.independent(
-            "azure-conv",
-            5.530,
-            Lengths.from_points(mean=1154.7, p50=1020, p99=4142),
-            Lengths.from_points(mean=211.1, p50=129, p99=601),
-        ),
+        fit.name: Workload(
+            fit.name,
+            fit.rate_rps,
+            fit.requests,
+            Arrivals.relative(fit.levels),
+        )
+        for fit in AZURE
     }
 )
 """Presets by name."""
