@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Assessment", "Evaluator", "Seat"]
 
+_Ends = tuple[tuple[Design, Phase], tuple[Design, Phase]]
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -59,12 +61,18 @@ class Evaluator:
         self.shapes = Shapes(problem)
         self.flows_solved = 0
         self._shares: dict[tuple[Design, Design], dict[tuple[str, str], float]] = {}
+        # Attainment of idle groups and bytes per port of routes between designs, by both ends.
+        self._routes: dict[_Ends, tuple[float, tuple[tuple[str, float], ...]]] = {}
 
     def assess(self, seats: Sequence[Seat]) -> Assessment:
         """The best flow between these groups."""
         posed = self.flow_problem(seats)
+        return Assessment(tuple(seats), posed, self.solve(posed))
+
+    def solve(self, posed: FlowProblem) -> Flow:
+        """The best flow; how many were solved is counted."""
         self.flows_solved += 1
-        return Assessment(tuple(seats), posed, solve_flow(posed))
+        return solve_flow(posed)
 
     def flow_problem(self, seats: Sequence[Seat]) -> FlowProblem:
         """What the flow between these groups is asked, unsolved."""
@@ -107,10 +115,11 @@ class Evaluator:
 
     def pair(self, prefill: Seat, decode: Seat) -> Pair:
         """A route between two groups, or within a colocated one."""
-        transfer = self.transfer(prefill, decode)
         ends = ((prefill.design, prefill.phase), (decode.design, decode.phase))
-        ratio = self.shapes.pair_ratio(*ends, transfer)
-        return Pair(prefill.id, decode.id, ratio, self._sent_bytes(prefill, decode))
+        if ends not in self._routes:
+            ratio = self.shapes.pair_ratio(*ends, self.transfer(prefill, decode))
+            self._routes[ends] = (ratio, self._sent_bytes(prefill, decode))
+        return Pair(prefill.id, decode.id, *self._routes[ends])
 
     def _transfer_shares(self, prefill: Seat, decode: Seat) -> dict[tuple[str, str], float]:
         if prefill.phase is Phase.COLOCATED:

@@ -7,7 +7,7 @@ as a group fills. All of them are rows here.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ class _Program:
     def _add_station_rows(self) -> list[tuple[pulp.LpVariable, int]]:
         """Capacity and loss of every station; equal ones share their rows."""
         classes: dict[Hashable, list[str]] = defaultdict(list)
-        loads = {name: self._load(name) for name in self._stations}
+        loads = self._loads()
         for name, station in self._stations.items():
             key = (station.phase, station.capacity_rps, station.losses, tuple(loads[name].items()))
             classes[key].append(name)
@@ -151,13 +151,15 @@ class _Program:
         of_phase = max(capacity / self._totals[station.phase], SMALLEST)
         self._lp += _sum([*terms, (self._fullest_of[station.phase], -of_phase)]) <= 0
 
-    def _load(self, station: str) -> dict[int, float]:
-        """The share of every orbit that goes through the station."""
-        through = (
-            (i, sum(station in self._problem.pairs[pair].stations for pair in orbit) / len(orbit))
-            for i, orbit in enumerate(self._orbits)
-        )
-        return {i: share for i, share in through if share}
+    def _loads(self) -> dict[str, dict[int, float]]:
+        """The share of every orbit that goes through each station."""
+        through: dict[str, dict[int, float]] = {name: {} for name in self._stations}
+        for i, orbit in enumerate(self._orbits):
+            pairs = (self._problem.pairs[index] for index in orbit)
+            visits = Counter(station for pair in pairs for station in pair.stations)
+            for station, times in visits.items():
+                through[station][i] = times / len(orbit)
+        return through
 
     def _add_port_rows(self) -> None:
         loads: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
