@@ -14,7 +14,7 @@ from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import GpuType, Link, check_positive
 from thunderserve.core.model import ModelSpec
 
-__all__ = ["CostModel", "Efficiency", "Replica", "StageHardware", "Work"]
+__all__ = ["CostModel", "Efficiency", "Replica", "StageHardware", "StageRates", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,37 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class StageRates:
+    """What a stage takes for each kind of work: the longer of arithmetic and memory, plus sending.
+
+    Attributes:
+        token_s: Arithmetic per new token.
+        pair_s: Arithmetic per pair of attention.
+        weights_s: To read the stage's layers once, in every pass.
+        cached_token_s: To read the KV cache of one token.
+        reduced_token_s: All-reduces per new token.
+        reduce_s: Latency of a pass's all-reduces.
+        hop_token_s: To hand one token's activations to the next stage.
+        hop_s: Latency of that.
+    """
+
+    token_s: float
+    pair_s: float
+    weights_s: float
+    cached_token_s: float
+    reduced_token_s: float
+    reduce_s: float
+    hop_token_s: float
+    hop_s: float
+
+    def time_s(self, work: Work) -> float:
+        """Time of one pass."""
+        arithmetic = self.token_s * work.tokens + self.pair_s * work.pairs
+        memory = self.weights_s + self.cached_token_s * work.cached_tokens
+        return max(arithmetic, memory) + self.reduced_token_s * work.tokens + self.reduce_s
+
+
+@dataclass(frozen=True, slots=True)
 class CostModel:
     """Times and memory of one model on any replica."""
 
@@ -127,21 +158,33 @@ class CostModel:
 
     # One stage.
 
-    def stage_work_s(self, stage: StageHardware, work: Work) -> float:
-        """Time of one stage over one pass, whatever rides along in it.
+    def stage_rates(self, stage: StageHardware) -> StageRates:
+        """What each kind of work takes there.
 
-        Source: 2 FLOP per weight and token, 4 * width FLOP per layer and pair of attention.
+        Source: 2 FLOP per weight and token, 4 * width FLOP per layer and pair of attention. Two
+        ring all-reduces per layer (Megatron-LM): after attention and after the MLP.
         """
-        m = self.model
-        flops = 2 * m.layer_parameters * work.tokens + 4 * m.heads * m.head_dim * work.pairs
-        arithmetic = stage.layers * flops / (stage.flops_per_s * self.efficiency.flops_ratio)
-        cached_s = (
-            work.cached_tokens
-            * self._kv_bytes_per_token(stage)
-            / (stage.memory_bytes_per_s * self.efficiency.memory_ratio)
+        m, tp = self.model, stage.tp
+        flop_s = stage.layers / (stage.flops_per_s * self.efficiency.flops_ratio)
+        byte_s = 1 / (stage.memory_bytes_per_s * self.efficiency.memory_ratio)
+        token_bytes = m.hidden * m.dtype_bytes
+        ring_s = 2 * (tp - 1) / tp * token_bytes / self._bytes_per_s(stage.link)
+        wait_s = 2 * (tp - 1) * stage.link.latency_s
+        onward = stage.next_link
+        return StageRates(
+            token_s=2 * m.layer_parameters * flop_s,
+            pair_s=4 * m.heads * m.head_dim * flop_s,
+            weights_s=stage.layers * m.layer_parameters * m.dtype_bytes * byte_s,
+            cached_token_s=self._kv_bytes_per_token(stage) * byte_s,
+            reduced_token_s=2 * stage.layers * ring_s,
+            reduce_s=2 * stage.layers * wait_s,
+            hop_token_s=token_bytes / self._bytes_per_s(onward) if onward else 0.0,
+            hop_s=onward.latency_s if onward else 0.0,
         )
-        memory = self._weights_s(stage) + cached_s
-        return max(arithmetic, memory) + self._all_reduce_s(stage, work.tokens)
+
+    def stage_work_s(self, stage: StageHardware, work: Work) -> float:
+        """Time of one stage over one pass, whatever rides along in it."""
+        return self.stage_rates(stage).time_s(work)
 
     def stage_prefill_s(self, stage: StageHardware, prompt_tokens: float) -> float:
         """Time of one stage over one prompt."""
@@ -151,25 +194,10 @@ class CostModel:
         """Time of one stage over one token of each of `batch` requests."""
         return self.stage_work_s(stage, Work.of_decode(batch, context_tokens))
 
-    def _weights_s(self, stage: StageHardware) -> float:
-        """Time to read the stage's layers once."""
-        read = stage.layers * self.model.layer_parameters * self.model.dtype_bytes
-        return read / (stage.memory_bytes_per_s * self.efficiency.memory_ratio)
-
-    def _all_reduce_s(self, stage: StageHardware, tokens: float) -> float:
-        """Two ring all-reduces per layer (Megatron-LM): after attention and after the MLP."""
-        if stage.tp == 1:
-            return 0.0
-        payload = tokens * self.model.hidden * self.model.dtype_bytes
-        wire_s = 2 * (stage.tp - 1) / stage.tp * payload / self._bytes_per_s(stage.link)
-        return 2 * stage.layers * (wire_s + 2 * (stage.tp - 1) * stage.link.latency_s)
-
     def hop_s(self, stage: StageHardware, tokens: float) -> float:
         """Time to hand the activations of so many tokens to the next stage."""
-        if stage.next_link is None:
-            return 0.0
-        payload = tokens * self.model.hidden * self.model.dtype_bytes
-        return payload / self._bytes_per_s(stage.next_link) + stage.next_link.latency_s
+        rates = self.stage_rates(stage)
+        return rates.hop_s + rates.hop_token_s * tokens
 
     def _bytes_per_s(self, link: Link) -> float:
         return link.bytes_per_s * self.efficiency.link_ratio
@@ -211,13 +239,33 @@ class CostModel:
         weights = replica[index].layers * model.layer_parameters
         return (weights + ends * model.embedding_parameters) * model.dtype_bytes
 
-    def kv_capacity_tokens(self, replica: Replica) -> float:
-        """Tokens whose KV cache fits beside the weights; 0 or less when not even they fit."""
+    def activation_bytes(self, stage: StageHardware, chunk_tokens: float) -> float:
+        """Memory of one GPU for the activations of a pass of that many tokens, at its peak.
+
+        The residual stream, its norm and the attention's input and output are whole on every GPU;
+        the MLP's two inner products are shared.
+        """
+        m = self.model
+        return chunk_tokens * (4 * m.hidden + 2 * m.intermediate / stage.tp) * m.dtype_bytes
+
+    def _room_bytes(self, stage: StageHardware, chunk_tokens: float) -> float:
+        """Memory for weights and KV cache.
+
+        Half of what `memory_use_ratio` leaves is for the runtime; activations beyond the other half
+        take from the cache.
+        """
+        used = self.efficiency.memory_use_ratio
+        spare = (1 - used) / 2 * stage.memory_bytes
+        beyond = stage.tp * self.activation_bytes(stage, chunk_tokens) - spare
+        return stage.memory_bytes * used - max(0.0, beyond)
+
+    def kv_capacity_tokens(self, replica: Replica, chunk_tokens: float = 0.0) -> float:
+        """Tokens whose KV cache fits beside the weights and a chunk's activations.
+
+        0 or less when not even they fit.
+        """
         return min(
-            (
-                stage.memory_bytes * self.efficiency.memory_use_ratio
-                - self.stage_weight_bytes(replica, index)
-            )
+            (self._room_bytes(stage, chunk_tokens) - self.stage_weight_bytes(replica, index))
             / self._kv_bytes_per_token(stage)
             for index, stage in enumerate(replica)
         )
