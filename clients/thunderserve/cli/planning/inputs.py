@@ -1,37 +1,38 @@
-"""What the command line names: clusters, models, workloads, plans; from presets or files."""
+"""What the options describe: a problem, and a trace to try its plans on."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import yaml
-
-from thunderserve.control.planner.presets import CLUSTERS, cluster_preset
+from thunderserve.cli.planning.files import (
+    read_cluster_file,
+    read_links,
+    read_model_folder,
+    read_trace_file,
+)
+from thunderserve.cli.planning.options import ArrivalKind
+from thunderserve.control.planner.change import with_links
+from thunderserve.control.planner.presets import CLUSTERS, PRESET_PROFILE, cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
-from thunderserve.core.cluster_file import cluster_from_mapping, links_from_mapping
+from thunderserve.core.catalogue import PROFILES, catalogue
+from thunderserve.core.cost import CostModel
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link
 from thunderserve.core.model import MODELS, ModelSpec, model_preset
-from thunderserve.core.plan_file import plan_from_mapping
-from thunderserve.core.slo import Slo
+from thunderserve.core.plan import Phase
+from thunderserve.core.reference import single_request_latency
+from thunderserve.core.slo import Slo, default_slo
 from thunderserve.core.trace import Trace, sample_trace
-from thunderserve.core.workload import Workload, workload_preset
+from thunderserve.core.trace_workload import workload_of
+from thunderserve.core.workload import POISSON, WORKLOADS, Workload, workload_preset
 
 if TYPE_CHECKING:
     from thunderserve.cli.planning.options import ProblemOptions, TraceOptions
-    from thunderserve.core.hardware import Cluster, Link
-    from thunderserve.core.plan import Plan
 
-__all__ = [
-    "read_cluster",
-    "read_links",
-    "read_model",
-    "read_plan",
-    "read_problem",
-    "read_trace",
-    "read_workload",
-]
+__all__ = ["read_cluster", "read_model", "read_problem", "read_trace", "read_workload"]
+
+_SAMPLED_REQUESTS = 10_000
 
 
 def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Problem:
@@ -39,17 +40,19 @@ def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Pr
 
     Args:
         given: The options.
-        cluster: Instead of the one that they name.
+        cluster: Instead of the one that they name; `--link` and `--links` change it too.
 
     Raises:
-        InvalidArgumentError: One of them is wrong.
+        ThunderServeError: One line that names the option or the place in a file.
     """
+    model, workload = read_model(given.model), read_workload(given)
+    cluster = _with_links(cluster or read_cluster(given), given)
     return Problem(
-        cluster=cluster or read_cluster(given),
-        model=read_model(given.model),
-        workload=read_workload(given),
-        slo=Slo(ttft_s=given.slo_ttft, tpot_s=given.slo_tpot, e2e_s=given.slo_e2e),
-        engine=EngineLimits(max_nodes=given.max_nodes),
+        cluster=cluster,
+        model=model,
+        workload=workload,
+        slo=_read_slo(given, cluster, model, workload),
+        engine=EngineLimits(max_nodes=given.max_nodes, phases=_read_phases(given.phases)),
         wire_mode=given.wire,
         objective=given.objective,
         target_ratio=given.target,
@@ -57,67 +60,94 @@ def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Pr
     )
 
 
-def read_trace(problem: Problem, given: TraceOptions, *, seed: int) -> Trace:
-    """What arrives in a simulation of the problem."""
-    return sample_trace(problem.workload, requests=given.requests, seed=seed)
+def read_trace(given: ProblemOptions, drawn: TraceOptions, *, seed: int) -> Trace:
+    """What arrives in a simulation: a trace as recorded, or requests drawn from the workload.
+
+    Raises:
+        ThunderServeError: One line that names the option or the line of a file.
+    """
+    if drawn.requests is not None and drawn.requests < 2:  # noqa: PLR2004 - a rate needs two
+        raise InvalidArgumentError(
+            f"--requests is {drawn.requests}; it must be at least 2", param="requests"
+        )
+    if _is_file(given) and given.arrivals in {None, ArrivalKind.RECORDED}:
+        trace = read_trace_file(given.workload, WORKLOADS)
+        trace = replace(trace, requests=trace.requests[: drawn.requests])
+        return trace if given.rate is None else trace.with_rate(given.rate)
+    number = drawn.requests or _SAMPLED_REQUESTS
+    return sample_trace(read_workload(given), requests=number, seed=seed)
+
+
+def read_workload(given: ProblemOptions) -> Workload:
+    """A preset, what stands for a trace, or mean lengths; perhaps at another rate."""
+    workload = _named_workload(given)
+    if given.arrivals is ArrivalKind.POISSON:
+        workload = replace(workload, arrivals=POISSON)
+    return workload if given.rate is None else workload.with_rate(given.rate)
+
+
+def _named_workload(given: ProblemOptions) -> Workload:
+    if _is_file(given):
+        trace = read_trace_file(given.workload, WORKLOADS)
+        return workload_of(trace, bursts=given.arrivals is not ArrivalKind.POISSON)
+    if given.arrivals is ArrivalKind.RECORDED:
+        raise InvalidArgumentError(
+            f"--arrivals recorded needs a trace's file; --workload is {given.workload!r}",
+            param="arrivals",
+        )
+    if given.workload:
+        return workload_preset(given.workload)
+    return Workload.from_means(
+        rate_rps=1.0, prompt_tokens=given.prompt_tokens, output_tokens=given.output_tokens
+    )
+
+
+def _is_file(given: ProblemOptions) -> bool:
+    return bool(given.workload) and given.workload not in WORKLOADS
 
 
 def read_cluster(given: ProblemOptions) -> Cluster:
-    """A preset, or what a file describes."""
-    name = given.cluster
-    if name in CLUSTERS:
-        return cluster_preset(name, profile=given.profile)
-    return cluster_from_mapping(_read_yaml("cluster", name, CLUSTERS))
+    """A preset, or what a file describes; its links as they are there."""
+    if given.profile:
+        catalogue(given.profile)  # refuses an unknown one
+    if given.cluster in CLUSTERS:
+        return cluster_preset(given.cluster, profile=given.profile or PRESET_PROFILE)
+    return read_cluster_file(given.cluster, given.profile, CLUSTERS)
+
+
+def _with_links(cluster: Cluster, given: ProblemOptions) -> Cluster:
+    """Ports as `--link` says, and pairs of hosts as the file of `--links` says."""
+    if given.link is not None:
+        ports = [Link(given.link * GIGABIT_PER_S, node.network.latency_s) for node in cluster.nodes]
+        nodes = zip(cluster.nodes, ports, strict=True)
+        cluster = replace(cluster, nodes=tuple(replace(node, network=port) for node, port in nodes))
+    return cluster if given.links is None else with_links(cluster, read_links(given.links))
 
 
 def read_model(name: str) -> ModelSpec:
     """A preset, or the model whose `config.json` is in a folder."""
-    if name in MODELS:
-        return model_preset(name)
-    path = Path(name) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidArgumentError(
-            f"--model {name} is no preset ({', '.join(MODELS)}) and no folder with a config.json",
-            param="model",
-        ) from error
-    except ValueError as error:
-        raise InvalidArgumentError(f"{path} is not JSON: {error}", param="model") from error
-    return ModelSpec.from_config(Path(name).resolve().name, config)
+    return model_preset(name) if name in MODELS else read_model_folder(name)
 
 
-def read_plan(path: Path) -> Plan:
-    """A plan from its file."""
-    return plan_from_mapping(_read_yaml("plan", str(path), ()))
+def _read_slo(given: ProblemOptions, cluster: Cluster, model: ModelSpec, workload: Workload) -> Slo:
+    """The model's default, or so many times a single request's latency; then what is given."""
+    slo = default_slo(model.name)
+    if given.slo_scale is not None:
+        types = (PROFILES["tensor_dense"].with_types(cluster.types)).get(given.slo_reference)
+        slo = single_request_latency(CostModel(model), types, workload).scaled(given.slo_scale)
+    return Slo(
+        ttft_s=slo.ttft_s if given.slo_ttft is None else given.slo_ttft,
+        tpot_s=slo.tpot_s if given.slo_tpot is None else given.slo_tpot,
+        e2e_s=given.slo_e2e,
+    )
 
 
-def read_links(path: Path) -> tuple[tuple[str, str, Link], ...]:
-    """Measured links from their file."""
-    return links_from_mapping(_read_yaml("links", str(path), ()))
-
-
-def read_workload(given: ProblemOptions) -> Workload:
-    """A preset, perhaps at another rate, or mean lengths at a rate."""
-    if not given.workload:
-        return Workload.from_means(
-            rate_rps=1.0 if given.rate is None else given.rate,
-            prompt_tokens=given.prompt_tokens,
-            output_tokens=given.output_tokens,
-        )
-    preset = workload_preset(given.workload)
-    return preset if given.rate is None else preset.with_rate(given.rate)
-
-
-def _read_yaml(option: str, name: str, presets: tuple[str, ...]) -> Any:
-    """A YAML or JSON file."""
-    try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except OSError as error:
-        preset = f"is no preset ({', '.join(presets)}) and " if presets else ""
-        raise InvalidArgumentError(
-            f"--{option} {name} {preset}cannot be read: {error.strerror}", param=option
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise InvalidArgumentError(f"{name} is not YAML: {problem}", param=option) from error
+def _read_phases(text: str) -> tuple[Phase, ...]:
+    names = [name.strip().upper() for name in text.split(",")]
+    for name in names:
+        if name not in Phase.__members__:
+            raise InvalidArgumentError(
+                f"--phases has {name.lower()!r}; there are prefill, decode, colocated",
+                param="phases",
+            )
+    return tuple(phase for phase in Phase if phase in names)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "ArrivalKind",
     "Output",
     "PlanFile",
     "ProblemOptions",
@@ -39,23 +41,49 @@ Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 TimeBudget = Annotated[float, typer.Option(min=0.01, help="Seconds to search at most.")]
 
 
+class ArrivalKind(StrEnum):
+    """When requests come."""
+
+    POISSON = "poisson"
+    FITTED = "fitted"
+    RECORDED = "recorded"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemOptions:
     """What a plan is for."""
 
     cluster: Annotated[str, typer.Option(help="A preset's name, or a YAML file.")]
     model: Annotated[str, typer.Option(help="A preset's name, or a folder with config.json.")]
-    workload: Annotated[str, typer.Option(help="A preset's name; mean lengths when left out.")] = ""
+    workload: Annotated[
+        str, typer.Option(help="A preset's name, or a trace's file; mean lengths when left out.")
+    ] = ""
     rate: Annotated[
         float | None, typer.Option(help="Requests per second; the workload's own when left out.")
     ] = None
+    arrivals: Annotated[
+        ArrivalKind | None,
+        typer.Option(help="By default fitted bursts; a trace's file is simulated as recorded."),
+    ] = None
     prompt_tokens: Annotated[float, typer.Option(help="Mean prompt without --workload.")] = 512
     output_tokens: Annotated[float, typer.Option(help="Mean answer without --workload.")] = 128
-    slo_ttft: Annotated[float, typer.Option(help="Bound on the first token, seconds.")] = 3.0
-    slo_tpot: Annotated[float, typer.Option(help="Bound on each later token, seconds.")] = 0.15
+    slo_ttft: Annotated[
+        float | None,
+        typer.Option(help="Bound on the first token, seconds; 2 by default, 3 for llama-30b."),
+    ] = None
+    slo_tpot: Annotated[
+        float | None, typer.Option(help="Bound on each later token, seconds; 0.15 by default.")
+    ] = None
     slo_e2e: Annotated[
         float | None, typer.Option(help="Bound on the whole answer, seconds; none by default.")
     ] = None
+    slo_scale: Annotated[
+        float | None,
+        typer.Option(help="Bounds as so many times what a mean request takes alone."),
+    ] = None
+    slo_reference: Annotated[
+        str, typer.Option(help="GPU type on which it is alone, for --slo-scale.")
+    ] = "A100"
     objective: Annotated[
         Objective,
         typer.Option(
@@ -63,8 +91,19 @@ class ProblemOptions:
         ),
     ] = Objective.GOODPUT
     target: Annotated[float, typer.Option(help="Share in time, for --objective capacity.")] = 0.9
-    profile: Annotated[str, typer.Option(help="GPU figures of a preset cluster.")] = "paper_table1"
+    profile: Annotated[
+        str, typer.Option(help="GPU figures: paper_table1 (of presets) or tensor_dense (of files).")
+    ] = ""
+    link: Annotated[
+        float | None, typer.Option(help="Gbit/s of every host's port, instead of the cluster's.")
+    ] = None
+    links: Annotated[
+        Path | None, typer.Option(help="A YAML file of links between hosts, as measured.")
+    ] = None
     max_nodes: Annotated[int, typer.Option(help="Nodes that one group may span.")] = 1
+    phases: Annotated[str, typer.Option(help="What groups may do, by commas.")] = (
+        "prefill,decode,colocated"
+    )
     wire: Annotated[WireMode, typer.Option(help="How KV travels.")] = WireMode.INT4
     flippable: Annotated[
         float, typer.Option(help="Share of GPUs in groups whose phase can change.")
@@ -75,7 +114,10 @@ class ProblemOptions:
 class TraceOptions:
     """What arrives in a simulation."""
 
-    requests: Annotated[int, typer.Option(help="How many to draw.")] = 10_000
+    requests: Annotated[
+        int | None,
+        typer.Option(help="How many; 10,000 by default, or all of a trace that was recorded."),
+    ] = None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,6 @@ from thunderserve.console.output import OutputFormat, write
 __all__ = ["RescheduleOptions", "command"]
 
 _Lost = Annotated[list[str] | None, typer.Option(help="A node that is gone; repeatable.")]
-_LinksFile = Annotated[Path | None, typer.Option(help="A YAML file of links as they are now.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +34,6 @@ def command(
     *,
     plan: PlanFile,
     lost: _Lost = None,
-    links: _LinksFile = None,
     replan_budget: Annotated[
         float, typer.Option(min=0, help="Seconds to search for a full re-plan; 0 leaves it out.")
     ] = 5.0,
@@ -56,5 +53,5 @@ def command(
     )
 
     full = Replanning(replan_budget, load_gb_per_s * 1e9, seed)
-    outcome = run(given, plan, Change(tuple(lost or ()), links), full)
+    outcome = run(given, plan, Change(tuple(lost or ()), given.links), full)
     write(outcome_to_mapping(outcome), outcome_table(outcome), output)

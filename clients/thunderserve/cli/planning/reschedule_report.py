@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group as Lines
 from rich.text import Text
 
-from thunderserve.cli.planning.inputs import read_cluster, read_links, read_plan, read_problem
+from thunderserve.cli.planning.files import read_plan
+from thunderserve.cli.planning.inputs import read_cluster, read_problem
 from thunderserve.cli.progress import working
 from thunderserve.console.output import make_table, say
 from thunderserve.console.views import plan_report
-from thunderserve.control.planner.change import hosts_of, with_links, without_nodes
+from thunderserve.control.planner.change import hosts_of, without_nodes
+from thunderserve.control.planner.presets import PRESET_PROFILE
 from thunderserve.control.planner.reload import Replan, weigh_replan
 from thunderserve.control.planner.reschedule import Rescheduled, reschedule_plan
 from thunderserve.control.planner.solve import solve
@@ -68,7 +70,7 @@ def run(given: RescheduleOptions, plan_file: Path, change: Change, full: Replann
         ThunderServeError: One line that says which input is wrong, or that nothing is left.
     """
     plan = read_plan(plan_file)
-    problem = _read_problem(given, plan, change)
+    problem = _read_problem(given, plan)
     found = reschedule_plan(problem, plan, lost=change.lost)
     if change.links is not None:
         anew = f"links as in {change.links.name}; {found.plan.reason}"
@@ -76,17 +78,15 @@ def run(given: RescheduleOptions, plan_file: Path, change: Change, full: Replann
     return Outcome(found, _weigh(problem, found.plan, change, full))
 
 
-def _read_problem(given: RescheduleOptions, plan: Plan, change: Change) -> Problem:
+def _read_problem(given: RescheduleOptions, plan: Plan) -> Problem:
     named = replace(given, model=given.model or plan.model)
     cluster = read_cluster(named) if given.cluster else _hosts(plan, given.profile)
-    if change.links is not None:
-        cluster = with_links(cluster, read_links(change.links))
     return read_problem(named, cluster=cluster)
 
 
 def _hosts(plan: Plan, profile: str) -> Cluster:
     say("no --cluster: the plan's hosts, each behind 40 Gbit/s, in the profile's figures")
-    return hosts_of(plan, catalogue(profile), _NOMINAL_PORT)
+    return hosts_of(plan, catalogue(profile or PRESET_PROFILE), _NOMINAL_PORT)
 
 
 def _weigh(problem: Problem, light: Plan, change: Change, full: Replanning) -> Replan | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from thunderserve.core.hardware import check_positive
 
-__all__ = ["Slo"]
+__all__ = ["Slo", "default_slo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +33,13 @@ class Slo:
         check_positive("SLO", scale=scale)
         e2e_s = None if self.e2e_s is None else self.e2e_s * scale
         return Slo(self.ttft_s * scale, self.tpot_s * scale, e2e_s)
+
+
+def default_slo(model: str) -> Slo:
+    """Bounds for a model of that name when nobody gave any.
+
+    For llama-30b those of ThunderServe's evaluation. For any other: an answer no slower than a
+    person reads (150 ms per token are 300 words per minute), begun within the 2 s that MLPerf
+    Inference allows Llama-2-70B.
+    """
+    return Slo(ttft_s=3.0 if model == "llama-30b" else 2.0, tpot_s=0.15)

@@ -12,7 +12,7 @@ from thunderserve.core.plan import Gpu
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CLUSTERS", "cluster_preset"]
+__all__ = ["CLUSTERS", "PRESET_PROFILE", "cluster_preset"]
 
 # 40 Gbit/s is what the paper's network experiment has; latencies are nominal.
 _BETWEEN_HOSTS = Link(40 * GIGABIT_PER_S, 1e-4)
@@ -21,8 +21,11 @@ _LOCAL_LATENCY_S = 1e-5
 CLUSTERS = ("paper-cloud-32", "paper-inhouse-8xa100")
 """Names of the presets."""
 
+PRESET_PROFILE = "paper_table1"
+"""What their GPUs are by default."""
 
-def cluster_preset(name: str, *, profile: str = "paper_table1") -> Cluster:
+
+def cluster_preset(name: str, *, profile: str = PRESET_PROFILE) -> Cluster:
     """A cluster by name, its GPUs as the profile describes them.
 
     `paper-cloud-32` is 32 rented GPUs of four types, here in hosts of four equal ones;
