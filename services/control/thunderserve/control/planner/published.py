@@ -1,32 +1,37 @@
 """The plans that ThunderServe's authors published, on their 32 GPUs.
 
 Source: ThunderServe (MLSys 2025), the table of phases and parallel configurations for LLaMA-30B.
-It does not say how layers are split nor how requests are routed: both are ours.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.strategies.pools import Pools
 from thunderserve.control.planner.strategies.spots import take
+from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.problem import Problem
     from thunderserve.control.planner.strategies.spots import Spots
     from thunderserve.core.plan import Plan
 
-__all__ = ["PUBLISHED", "PUBLISHED_NODES", "Row", "published_plan", "published_problem"]
+__all__ = ["DEPARTURES", "NODES", "PUBLISHED", "Row", "applies", "plan_published"]
 
-PUBLISHED_NODES = 2
+NODES = 2
 """Hosts that a published group spans, at most: those of two GPU types."""
+
+DEPARTURES = (
+    "how layers are split between stages, and how requests are routed, is ours: neither is printed",
+    "which GPUs share a host is not printed either; here, four equal ones do",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +71,28 @@ PUBLISHED: Mapping[str, tuple[Row, ...]] = MappingProxyType(
 """Groups by workload."""
 
 
-def published_problem(problem: Problem) -> Problem:
-    """The problem under limits that the published plans keep."""
-    nodes = max(PUBLISHED_NODES, problem.engine.max_nodes)
-    phases = (Phase.PREFILL, Phase.DECODE)
-    return replace(problem, engine=replace(problem.engine, max_nodes=nodes, phases=phases))
-
-
-def published_plan(problem: Problem, *, strategy: str = "published") -> Plan | None:
-    """The published plan for the problem's workload; None when there is none for its GPUs."""
+def applies(problem: Problem) -> bool:
+    """True when a plan was published for the problem's workload on its GPUs."""
     rows = PUBLISHED.get(problem.workload.name, ())
-    if not rows or _gpus(rows) != Counter(gpu.type for gpu in problem.cluster.gpus):
-        return None
-    pools = Pools(published_problem(problem))
-    placed = tuple(_place(pools, rows))
-    return pools.plan(placed, strategy=strategy, seed=0, keep_idle=True)
+    return bool(rows) and _gpus(rows) == Counter(gpu.type for gpu in problem.cluster.gpus)
+
+
+def plan_published(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
+    """The published plan for the problem's workload, all of its groups.
+
+    Raises:
+        InvalidArgumentError: There is none for its workload and GPUs.
+    """
+    del clock
+    if not applies(problem):
+        raise InvalidArgumentError(
+            f"no plan for {problem.workload.name} on these GPUs was published; there are plans for "
+            f"{' and '.join(PUBLISHED)} on the 32 GPUs of paper-cloud-32",
+            param="strategies",
+        )
+    pools = Pools(problem)
+    placed = tuple(_place(pools, PUBLISHED[problem.workload.name]))
+    return pools.plan(placed, strategy="published", seed=seed, keep_idle=True)
 
 
 def _place(pools: Pools, rows: Iterable[Row]) -> Iterator[tuple[Phase, Design]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.simulator import Dispatch, Reservation, ServingPolicy
 from thunderserve.control.planner.strategies.pools import Configuration, Placed, Pools
 from thunderserve.core.plan import Phase
 
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "plan_distserve"]
+__all__ = ["DEPARTURES", "POLICY", "plan_distserve"]
 
 DEPARTURES = (
-    "placements are ranked by our cost model and a linear program instead of simulating each",
+    "only the placements that rank best by our cost model are simulated",
     "on unequal GPUs each type is a deployment of its own; the source knows equal GPUs only",
     "groups stay within a node; the source also cuts both phases into segments over nodes",
 )
 
+POLICY = ServingPolicy(dispatch=Dispatch.SHORTEST_QUEUE, reservation=Reservation.BEFORE_TRANSFER)
+
 _ASSESSED = 12
-"""Placements of a type, the most promising, that are assessed exactly."""
+"""Placements of a type, the most promising, that a linear program ranks."""
+
+_SIMULATED = 4
+"""Of those, the best, that are simulated."""
 
 
 def plan_distserve(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
@@ -50,7 +56,7 @@ def _best(pools: Pools, kind: str) -> Placed:
         )
 
     ranked = sorted(dict.fromkeys(_placements(pools, kind)), key=promise_rps, reverse=True)
-    return max(ranked[:_ASSESSED], key=lambda placed: pools.assess(placed).score, default=())
+    return pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICY)
 
 
 def _placements(pools: Pools, kind: str) -> Iterator[Placed]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.strategies.packing import Packing
 from thunderserve.core.plan import Phase
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "plan_helix"]
+__all__ = ["DEPARTURES", "POLICY", "plan_helix"]
 
 DEPARTURES = (
     "pipelines share no GPU; in the source a GPU's layers may serve several pipelines",
@@ -29,6 +30,8 @@ DEPARTURES = (
     "flow knows no latency: of the best placements at several depths, the timeliest is taken",
     "each request goes to a pipeline by a fixed share, which a linear program finds",
 )
+
+POLICY = ServingPolicy()
 
 _DEPTHS = (1, 2, 3, 4, 6, 8)
 
@@ -40,5 +43,5 @@ def plan_helix(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     made = [packing.best(depth) for depth in _DEPTHS if depth <= problem.engine.max_pp]
     placements = list(dict.fromkeys(designs for designs in made if designs))
     placed = [tuple((Phase.COLOCATED, design) for design in designs) for designs in placements]
-    best = max(placed, key=lambda groups: packing.pools.assess(groups).score, default=())
+    best = packing.pools.best_placed(placed, POLICY)
     return packing.pools.plan(best, strategy="helix", seed=seed)

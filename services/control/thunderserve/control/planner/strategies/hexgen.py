@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
+from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.solve import solve
+from thunderserve.control.planner.strategies.judge import best_simulated
+from thunderserve.control.planner.strategies.vllm import plan_vllm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "plan_hexgen"]
+__all__ = ["DEPARTURES", "POLICY", "plan_hexgen"]
 
 DEPARTURES = (
     "partitions are found by our tabu search, moves and linear program, not a genetic algorithm",
@@ -28,27 +29,24 @@ DEPARTURES = (
     "prompts are chunked and requests batched continuously, which the source's engine did not do",
 )
 
+POLICY = ServingPolicy()
+
 _MOST_NODES = 2
-"""Of one group, when the search looks beyond one node; the better of both plans is taken."""
+"""Of one group, when the search looks beyond one node."""
 
 
 def plan_hexgen(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
-    """The better of the searches within nodes and across them."""
-    spans = {1, min(max(_MOST_NODES, problem.engine.max_nodes), len(problem.cluster.nodes))}
-    found: list[tuple[float, Plan]] = []
+    """The best of searches within nodes and across them, and of equal GPUs in every group."""
+    spans = {1, min(_MOST_NODES, problem.engine.max_nodes)}
+    found = [plan_vllm(problem, seed, clock)]
     for span in sorted(spans):
         bounded = replace(problem, engine=replace(problem.engine, max_nodes=span))
-        plan = solve(bounded, seed=seed, clock=clock)
-        found.append((_score(problem, plan), plan))
-    _, best = max(found, key=lambda each: each[0])
+        found.append(solve(bounded, seed=seed, clock=clock))
+    best = best_simulated(found, problem, POLICY) or found[0]
     return replace(
         best,
         strategy="hexgen",
-        search_seconds=sum(plan.search_seconds for _, plan in found),
-        search_evaluations=sum(plan.search_evaluations for _, plan in found),
+        seed=seed,
+        search_seconds=sum(plan.search_seconds for plan in found),
+        search_evaluations=sum(plan.search_evaluations for plan in found),
     )
-
-
-def _score(problem: Problem, plan: Plan) -> float:
-    seats = [Seat(group.id, group.phase, design_of(group)) for group in plan.groups]
-    return Evaluator(problem).assess(seats).score

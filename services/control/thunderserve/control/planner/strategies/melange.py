@@ -16,6 +16,7 @@ import pulp
 
 from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.shapes import Shapes
+from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.strategies.pools import Pools
 from thunderserve.core.plan import Phase
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from thunderserve.core.plan import Plan
     from thunderserve.core.workload import Workload
 
-__all__ = ["DEPARTURES", "Instance", "cheapest_mix", "plan_melange"]
+__all__ = ["DEPARTURES", "POLICY", "Instance", "cheapest_mix", "plan_melange"]
 
 DEPARTURES = (
     "no more GPUs are rented than the cluster has",
@@ -37,6 +38,8 @@ DEPARTURES = (
     "a bucket is divided freely between types; the source cuts it into slices",
     "requests are sent by fixed shares, whatever their size; the source's balancer looks at it",
 )
+
+POLICY = ServingPolicy()
 
 _BUCKETS = 3
 """Of prompts, and of answers."""
@@ -64,7 +67,7 @@ def plan_melange(problem: Problem, seed: int, clock: Callable[[], float]) -> Pla
     del clock
     pools = Pools(problem)
     buckets = _buckets(problem.workload)
-    designs = {kind: pools.best(kind, Phase.COLOCATED) for kind in pools.types}
+    designs = {kind: pools.best_together(kind, POLICY) for kind in pools.types}
     held = {kind: groups for kind, groups in designs.items() if groups}
     instances = _instances(problem, held, buckets)
     shares = tuple(share for share, _ in buckets)

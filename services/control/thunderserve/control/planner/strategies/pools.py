@@ -9,15 +9,17 @@ from thunderserve.control.planner.assembly import plan_of
 from thunderserve.control.planner.evaluate import Evaluator, Seat
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.evaluate import Assessment
     from thunderserve.control.planner.problem import Problem
+    from thunderserve.control.planner.simulator import ServingPolicy
     from thunderserve.core.plan import Plan
 
 __all__ = ["Configuration", "Placed", "Pools"]
@@ -113,6 +115,14 @@ class Pools:
         made = [self.groups(kind, configuration) for configuration in self.configurations(kind)]
         return max(made, key=lambda designs: self.alone_rps(designs, phase), default=[])
 
+    def best_together(self, kind: str, policy: ServingPolicy) -> list[Design]:
+        """Colocated groups of the configuration with which the type serves most when simulated."""
+        made = [self.groups(kind, each) for each in self.configurations(kind)]
+        # Where none meets the target by itself, that which serves most in time comes first.
+        made.sort(key=lambda groups: self.alone_rps(groups, Phase.COLOCATED), reverse=True)
+        placed = self.best_placed([_together(groups) for groups in made], policy)
+        return [design for _, design in placed]
+
     def alone_rps(self, designs: Iterable[Design], phase: Phase) -> float:
         """What groups serve in time in that phase, if nothing else holds them up."""
         return sum(self.evaluator.shapes.alone_rps(design, phase) for design in designs)
@@ -121,6 +131,17 @@ class Pools:
         """The best flow between those groups."""
         ordered = sorted(placed, key=lambda each: _ORDER.index(each[0]))
         return self.evaluator.assess([Seat(f"g{i}", *each) for i, each in enumerate(ordered)])
+
+    def best_placed(self, candidates: Sequence[Placed], policy: ServingPolicy) -> Placed:
+        """The candidate that serves most when simulated; of equal ones, the first."""
+        made = {self.plan(each, strategy="", seed=0): each for each in candidates if each}
+        best = best_simulated(made, self.evaluator.problem, policy)
+        return made[best] if best else ()
+
+    def promising(self, candidates: Iterable[Placed], number: int) -> list[Placed]:
+        """So many of the candidates, those that the linear program ranks best."""
+        kept = (each for each in dict.fromkeys(candidates) if each)
+        return sorted(kept, key=lambda each: self.assess(each).score, reverse=True)[:number]
 
     def plan(self, placed: Placed, *, strategy: str, seed: int, keep_idle: bool = False) -> Plan:
         """The plan of those groups.
@@ -137,3 +158,7 @@ class Pools:
             )
         best = self.assess(placed)
         return plan_of(self.evaluator, best, strategy=strategy, seed=seed, keep_idle=keep_idle)
+
+
+def _together(designs: Iterable[Design]) -> Placed:
+    return tuple((Phase.COLOCATED, design) for design in designs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.simulator import Dispatch, Reservation, ServingPolicy
 from thunderserve.control.planner.strategies.pools import Placed, Pools
 from thunderserve.core.plan import Phase
 
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "plan_splitwise"]
+__all__ = ["DEPARTURES", "POLICY", "plan_splitwise"]
 
 DEPARTURES = (
     "the mixed pool is fixed and colocated; the source fills it while queues are long",
     "an instance is the best (tp, pp) of its type within a node; the source's is a whole machine",
-    "divisions into pools are ranked by our cost model instead of simulating each",
+    "only the divisions into pools that rank best by our cost model are simulated",
 )
 
+POLICY = ServingPolicy(dispatch=Dispatch.SHORTEST_QUEUE, reservation=Reservation.BEFORE_TRANSFER)
+
 _ASSESSED = 24
-"""Divisions, the most promising, that are assessed exactly."""
+"""Divisions, the most promising, that a linear program ranks."""
+
+_SIMULATED = 8
+"""Of those, the best, that are simulated."""
 
 _PHASES = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
 
@@ -47,7 +53,7 @@ def plan_splitwise(problem: Problem, seed: int, clock: Callable[[], float]) -> P
 
     divisions = _by_type(pools) if len(pools.types) > 1 else _by_count(pools, pools.types[0])
     ranked = sorted(dict.fromkeys(divisions), key=promise_rps, reverse=True)
-    best = max(ranked[:_ASSESSED], key=lambda placed: pools.assess(placed).score, default=())
+    best = pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICY)
     return pools.plan(best, strategy="splitwise", seed=seed)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.strategies.pools import Pools
 from thunderserve.core.plan import Phase
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "plan_vllm"]
+__all__ = ["DEPARTURES", "POLICY", "plan_vllm"]
+
+POLICY = ServingPolicy()
 
 DEPARTURES = (
     "vLLM balances no load between replicas: ours get shares that a linear program finds",
-    "(tp, pp) is the best of each GPU type by our cost model, not the operator's choice",
+    "(tp, pp) is the best of each GPU type when simulated, not the operator's choice",
     "prompts are chunked, today's default; the paper's version let prefill go first",
 )
 
@@ -35,6 +38,6 @@ def plan_vllm(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     placed = [
         (Phase.COLOCATED, design)
         for kind in pools.types
-        for design in pools.best(kind, Phase.COLOCATED)
+        for design in pools.best_together(kind, POLICY)
     ]
     return pools.plan(tuple(placed), strategy="vllm", seed=seed)
