@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from rich.status import Status
 
-__all__ = ["StartProgress", "working"]
+__all__ = ["StartProgress", "timed", "working"]
 
 
 class StartProgress:
@@ -58,3 +60,28 @@ def working(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
+
+
+@contextmanager
+def timed(what: str, budget_s: float) -> Iterator[Callable[[], float]]:
+    """A monotonic clock; on a terminal a bar shows how much of the budget it has told."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+    )
+    if not bar.console.is_terminal:
+        yield time.monotonic
+        return
+    began_s = time.monotonic()
+    with bar:
+        task = bar.add_task(what, total=budget_s)
+
+        def clock() -> float:
+            now_s = time.monotonic()
+            bar.update(task, completed=now_s - began_s)
+            return now_s
+
+        yield clock

@@ -54,26 +54,51 @@ def _group_row(status: GroupStatus) -> tuple[object, ...]:
     return (group.id, group.phase, status.state, *_shape(group), *living)
 
 
-def plan_table(plan: Plan) -> RenderableType:
-    """A plan: its groups, each with the share of all requests that it serves."""
+def plan_table(plan: Plan, rate_rps: float | None = None) -> RenderableType:
+    """A plan: its groups, each with the share of all requests that it serves.
+
+    Args:
+        plan: Any.
+        rate_rps: At which requests arrive, when that is known; adds each group's load.
+    """
     shares = dict.fromkeys((group.id for group in plan.groups), 0.0)
     for route in plan.routes:
         for end in {route.prefill, route.decode}:
             shares[end] += route.weight
-    rows = ((g.id, g.phase, *_shape(g), f"{shares[g.id]:.3f}") for g in plan.groups)
+    columns: list[str] = ["GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"]
+    rows: list[list[object]] = [
+        [g.id, g.phase, *_shape(g), f"{shares[g.id]:.3f}"] for g in plan.groups
+    ]
+    if rate_rps is not None:
+        columns.append("LOAD req/s>")
+        for row, group in zip(rows, plan.groups, strict=True):
+            row.append(f"{shares[group.id] * rate_rps:.3f}")
     parts = (f"plan {plan.epoch}", plan.model, plan.strategy, plan.reason)
     return Lines(
         Text(" · ".join(part for part in parts if part)),
-        make_table(("GROUP", "PHASE", "TPxPP", "GPUS", "SHARE>"), rows),
+        make_table(columns, rows),
     )
 
 
-def plan_report(plan: Plan) -> RenderableType:
-    """A plan with its routes and what the cost model expects of it."""
-    parts: list[RenderableType] = [plan_table(plan), Text(), routes_table(plan)]
+def plan_report(plan: Plan, rate_rps: float | None = None) -> RenderableType:
+    """A plan with its routes, what the cost model expects of it, and how good it is at least."""
+    parts: list[RenderableType] = [plan_table(plan, rate_rps), Text(), routes_table(plan)]
     if plan.predicted is not None:
-        rows = ((f.name, f"{getattr(plan.predicted, f.name):.4g}") for f in fields(plan.predicted))
+        rows = [
+            (f.name, f"{value:.4g}")
+            for f in fields(plan.predicted)
+            if (value := getattr(plan.predicted, f.name)) is not None
+        ]
         parts += [Text(), make_table(("EXPECTED", "VALUE>"), rows)]
+    if (certificate := plan.certificate) is not None:
+        least = 100 * (1 - certificate.gap_ratio)
+        parts += [
+            Text(),
+            Text(
+                f"certificate ({certificate.method}): {certificate.objective:.4g} req/s, no plan "
+                f"has more than {certificate.upper_bound:.4g}; this one has at least {least:.1f}%"
+            ),
+        ]
     return Lines(*parts)
 
 

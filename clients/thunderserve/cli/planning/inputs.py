@@ -12,7 +12,8 @@ from thunderserve.cli.planning.files import (
     read_trace_file,
 )
 from thunderserve.cli.planning.options import ArrivalKind
-from thunderserve.control.planner.change import with_links
+from thunderserve.console.output import say
+from thunderserve.control.planner.change import hosts_of, with_links
 from thunderserve.control.planner.presets import CLUSTERS, PRESET_PROFILE, cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.core.catalogue import PROFILES, catalogue
@@ -28,11 +29,20 @@ from thunderserve.core.trace_workload import workload_of
 from thunderserve.core.workload import POISSON, WORKLOADS, Workload, workload_preset
 
 if TYPE_CHECKING:
-    from thunderserve.cli.planning.options import ProblemOptions, TraceOptions
+    from thunderserve.cli.planning.options import PlannedOptions, ProblemOptions, TraceOptions
+    from thunderserve.core.plan import Plan
 
-__all__ = ["read_cluster", "read_model", "read_problem", "read_trace", "read_workload"]
+__all__ = [
+    "read_cluster",
+    "read_model",
+    "read_planned_problem",
+    "read_problem",
+    "read_trace",
+    "read_workload",
+]
 
 _SAMPLED_REQUESTS = 10_000
+_NOMINAL_GBIT_PER_S, _NOMINAL_LATENCY_S = 40.0, 1e-4
 
 
 def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Problem:
@@ -58,6 +68,24 @@ def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Pr
         target_ratio=given.target,
         flippable_ratio=given.flippable,
     )
+
+
+def read_planned_problem(given: PlannedOptions, plan: Plan) -> Problem:
+    """What a plan was made for, where the options do not say; its hosts' ports are nominal then.
+
+    Raises:
+        ThunderServeError: One line that names the option or the place in a file.
+    """
+    named = replace(given, model=given.model or plan.model)
+    if given.cluster:
+        return read_problem(named)
+    types = catalogue(given.profile or PRESET_PROFILE)
+    say(
+        f"no --cluster: the plan's hosts, each behind {_NOMINAL_GBIT_PER_S:.0f} Gbit/s, with the "
+        f"figures of {types.profile}"
+    )
+    port = Link(_NOMINAL_GBIT_PER_S * GIGABIT_PER_S, _NOMINAL_LATENCY_S)
+    return read_problem(named, cluster=hosts_of(plan, types, port))
 
 
 def read_trace(given: ProblemOptions, drawn: TraceOptions, *, seed: int) -> Trace:

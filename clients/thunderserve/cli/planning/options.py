@@ -28,6 +28,7 @@ __all__ = [
     "ArrivalKind",
     "Output",
     "PlanFile",
+    "PlannedOptions",
     "ProblemOptions",
     "Seed",
     "TimeBudget",
@@ -108,6 +109,19 @@ class ProblemOptions:
     flippable: Annotated[
         float, typer.Option(help="Share of GPUs in groups whose phase can change.")
     ] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedOptions(ProblemOptions):
+    """What a plan is for; what the plan says itself need not be said again."""
+
+    cluster: Annotated[
+        str,
+        typer.Option(help="A preset's name, or a YAML file; the plan's hosts when left out."),
+    ] = ""
+    model: Annotated[
+        str, typer.Option(help="A preset's name, or a folder; the plan's when left out.")
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from thunderserve.cli.planning.options import Output, PlanFile, ProblemOptions, Seed, with_options
+from thunderserve.cli.planning.options import Output, PlanFile, PlannedOptions, Seed, with_options
 from thunderserve.console.output import OutputFormat, write
 
-__all__ = ["RescheduleOptions", "command"]
+__all__ = ["command"]
 
 _Lost = Annotated[list[str] | None, typer.Option(help="A node that is gone; repeatable.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RescheduleOptions(ProblemOptions):
-    """What a plan is for; what it says itself need not be said again."""
-
-    cluster: Annotated[
-        str,
-        typer.Option(help="A preset's name, or a YAML file; the plan's hosts when left out."),
-    ] = ""
-    model: Annotated[
-        str, typer.Option(help="A preset's name, or a folder; the plan's when left out.")
-    ] = ""
-
-
 @with_options
 def command(
-    given: RescheduleOptions,
+    given: PlannedOptions,
     *,
     plan: PlanFile,
     lost: _Lost = None,

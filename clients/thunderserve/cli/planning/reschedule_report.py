@@ -11,31 +11,25 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from thunderserve.cli.planning.files import read_plan
-from thunderserve.cli.planning.inputs import read_cluster, read_problem
+from thunderserve.cli.planning.inputs import read_planned_problem
 from thunderserve.cli.progress import working
 from thunderserve.console.output import make_table, say
 from thunderserve.console.views import plan_report
-from thunderserve.control.planner.change import hosts_of, without_nodes
-from thunderserve.control.planner.presets import PRESET_PROFILE
+from thunderserve.control.planner.change import without_nodes
 from thunderserve.control.planner.reload import Replan, weigh_replan
 from thunderserve.control.planner.reschedule import Rescheduled, reschedule_plan
 from thunderserve.control.planner.solve import solve
-from thunderserve.core.catalogue import catalogue
 from thunderserve.core.errors import ThunderServeError
-from thunderserve.core.hardware import GIGABIT_PER_S, Link
 from thunderserve.core.plan_file import plan_to_mapping
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from thunderserve.cli.planning.reschedule import RescheduleOptions
+    from thunderserve.cli.planning.options import PlannedOptions
     from thunderserve.control.planner.problem import Problem
-    from thunderserve.core.hardware import Cluster
     from thunderserve.core.plan import Plan
 
 __all__ = ["Change", "Outcome", "Replanning", "outcome_table", "outcome_to_mapping", "run"]
-
-_NOMINAL_PORT = Link(40 * GIGABIT_PER_S, 1e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +57,19 @@ class Outcome:
     replan: Replan | None
 
 
-def run(given: RescheduleOptions, plan_file: Path, change: Change, full: Replanning) -> Outcome:
+def run(given: PlannedOptions, plan_file: Path, change: Change, full: Replanning) -> Outcome:
     """Re-schedule the plan of a file.
 
     Raises:
         ThunderServeError: One line that says which input is wrong, or that nothing is left.
     """
     plan = read_plan(plan_file)
-    problem = _read_problem(given, plan)
+    problem = read_planned_problem(given, plan)
     found = reschedule_plan(problem, plan, lost=change.lost)
     if change.links is not None:
         anew = f"links as in {change.links.name}; {found.plan.reason}"
         found = replace(found, plan=replace(found.plan, reason=anew))
     return Outcome(found, _weigh(problem, found.plan, change, full))
-
-
-def _read_problem(given: RescheduleOptions, plan: Plan) -> Problem:
-    named = replace(given, model=given.model or plan.model)
-    cluster = read_cluster(named) if given.cluster else _hosts(plan, given.profile)
-    return read_problem(named, cluster=cluster)
-
-
-def _hosts(plan: Plan, profile: str) -> Cluster:
-    say("no --cluster: the plan's hosts, each behind 40 Gbit/s, in the profile's figures")
-    return hosts_of(plan, catalogue(profile or PRESET_PROFILE), _NOMINAL_PORT)
 
 
 def _weigh(problem: Problem, light: Plan, change: Change, full: Replanning) -> Replan | None:
