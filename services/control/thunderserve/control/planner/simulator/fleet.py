@@ -36,8 +36,8 @@ class Fleet:
         self._prefill = {group: self._prefill_group(group) for group in ids[Phase.PREFILL]}
         self._decode = {group: self._decode_group(group) for group in ids[Phase.DECODE]}
         self._colocated = {group: self._colocated_group(group) for group in ids[Phase.COLOCATED]}
-        lanes = {(r.prefill, r.decode): self._lane(r) for r in plan.routes if r.weight > 0}
-        self._router = Router(plan, lanes, setting.policy.dispatch)
+        self._lanes = {(r.prefill, r.decode): self._lane(r) for r in plan.routes if r.weight > 0}
+        self._router = Router(plan, self._lanes, setting.policy.dispatch)
         self._accepted: Counter[str] = Counter()
 
     def serve(self, trace: Trace) -> None:
@@ -74,10 +74,10 @@ class Fleet:
         )
 
     def _accept(self, job: Job, now_s: float) -> None:
-        drawn = self._router.draw()
-        if drawn is not None and drawn[1].fits(job):
-            self._accepted.update(set(drawn[0]))
-            drawn[1].accept(now_s, job)
+        ends = self._router.route(job)
+        if ends is not None:
+            self._accepted.update(set(ends))
+            self._lanes[ends].accept(now_s, job)
 
     def _prefill_group(self, group: str) -> PrefillGroup:
         return PrefillGroup(

@@ -8,8 +8,9 @@ from thunderserve.control.planner.simulator.policy import Dispatch
 from thunderserve.core.chairman import Claimant, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from thunderserve.control.planner.simulator.job import Job
     from thunderserve.control.planner.simulator.lanes import Lane
     from thunderserve.core.plan import Plan
 
@@ -30,15 +31,23 @@ class Router:
         self._lanes = lanes
         self._weighted = dispatch is Dispatch.WEIGHTED
 
-    def draw(self) -> tuple[Ends, Lane] | None:
-        """The next route; None when the plan has none."""
-        if not self._claimants:
-            return None
-        ends = choose(self._claimants).ends if self._weighted else self._shortest()
-        return ends, self._lanes[ends]
+    def route(self, job: Job) -> Ends | None:
+        """The two groups that get the request; None when no route could hold it.
 
-    def _shortest(self) -> Ends:
+        A pair that cannot hold it refuses, and the draw is repeated without those that would.
+        """
+        drawn = self._draw(self._claimants)
+        if drawn is not None and not self._lanes[drawn].fits(job):
+            fitting = [each for each in self._claimants if self._lanes[each.ends].fits(job)]
+            drawn = self._draw(fitting)
+        return drawn
+
+    def _draw(self, claimants: Sequence[Claimant]) -> Ends | None:
+        if not claimants:
+            return None
+        if self._weighted:
+            return choose(claimants).ends
         return min(
-            (claimant.ends for claimant in self._claimants),
+            (claimant.ends for claimant in claimants),
             key=lambda ends: (*self._lanes[ends].queue, ends),
         )

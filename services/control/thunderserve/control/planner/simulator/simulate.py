@@ -13,8 +13,8 @@ What is simulated:
 - The first token is told when prefill ends; what the transfer takes beyond it counts into TPOT.
 
 The fleet is empty when the trace begins. After the last arrival all requests are served to the
-end, however late: overload shows as requests that miss their bounds. A request that its groups
-could not hold even alone is refused: it never finishes, and misses all bounds.
+end, however late: overload shows as requests that miss their bounds. A pair of groups that could
+not hold a request even alone refuses it; when all do, it never finishes, and misses all bounds.
 
 Not simulated: kernel launches, sampling and tokenising, the control plane, failures, and memory
 that answers take only as they grow (SGLang admits a few more, and puts some off again).
