@@ -41,7 +41,14 @@ def test_the_profile_chooses_the_figures() -> None:
     assert by_profile == {"paper_table1": 38.7, "tensor_dense": 154.8}
 
 
+def test_prices_replace_the_catalogue_s() -> None:
+    nodes = [{"id": "n0", "gpus": [{"type": "A40", "count": 2}, {"type": "A30"}]}]
+    cluster = cluster_from_mapping({"usd_per_hour": {"A40": 0.3, "A30": 0.2}, "nodes": nodes})
+    assert cluster.usd_per_hour == pytest.approx(0.8)
+
+
 ONE = {"id": "n0", "gpus": [{"type": "A40"}]}
+MINE = {"name": "X", "tflops": 1, "memory_gb_per_s": 1, "memory_gb": 1}
 COUNTED = {"nodes": [{"id": "n0", "gpus": [{"type": "A40", "count": "2"}]}]}
 
 
@@ -57,6 +64,11 @@ COUNTED = {"nodes": [{"id": "n0", "gpus": [{"type": "A40", "count": "2"}]}]}
         ({"nodes": [ONE], "network": {"latency_ms": "1"}}, "network.latency_ms"),
         ({"nodes": [ONE], "links": [{"from": "n0"}]}, "links[0].to"),
         ({"gpu_types": [{"name": "X", "tflops": 1}]}, "gpu_types[0].memory_gb_per_s"),
+        ({"gpu_types": [MINE]}, "gpu_types[0].usd_per_hour"),
+        ({"gpu_types": [MINE | {"usd_per_hour": -1}]}, "gpu_types[0]"),
+        ({"nodes": [ONE], "usd_per_hour": {"A40": -1}}, "usd_per_hour"),
+        ({"nodes": [ONE], "usd_per_hour": {"A41": 1}}, "usd_per_hour"),
+        ({"nodes": [{"id": "n0", "gpus": [{"type": "A30"}]}]}, "nodes[0].gpus[0]"),
     ],
 )
 def test_reading_names_the_place_of_what_is_wrong(mapping: dict[str, Any], place: str) -> None:

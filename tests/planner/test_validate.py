@@ -86,6 +86,7 @@ def test_a_good_plan_has_no_violations(make_problem: MakeProblem) -> None:
             forced(PLAN, routes=(Route("p", "d", 0.5), Route("p", "s", 0.4))),
             "weights", "routes", "sum to 0.9",
         ),
+        (forced(PLAN, model="opt-13b"), "model", "plan", "for opt-13b, not for llama-7b"),
         (forced(PLAN, routes=()), "weights", "routes", "serves nobody"),
         (
             forced(PLAN, routes=(Route("p", "x", 1.0),)),

@@ -6,6 +6,7 @@
     network: {gbit_per_s: 40, latency_ms: 0.1}
     gpu_types:                         # only what the catalogue lacks, or describes otherwise
       - {name: MyGpu, tflops: 100, memory_gb_per_s: 900, memory_gb: 24, usd_per_hour: 0.4}
+    usd_per_hour: {A40: 0.35}          # prices that differ from the catalogue's; 0 for one's own
     nodes:
       - {id: n0, gpus: [{type: A40, count: 4}]}
       - {id: n1, gpus: [{type: A5000, count: 2}, {type: 3090Ti, count: 2}], gbit_per_s: 10}
@@ -44,9 +45,10 @@ def cluster_from_mapping(mapping: Mapping[str, Any]) -> Cluster:
         InvalidArgumentError: Names the place in the mapping and what is wrong there.
     """
     top = Reader(mapping)
-    top.only("profile", "network", "gpu_types", "nodes", "links")
+    top.only("profile", "network", "gpu_types", "usd_per_hour", "nodes", "links")
     known = catalogue(top.text("profile", _DEFAULT_PROFILE))
     known = known.with_types([_read_type(each) for each in top.items("gpu_types")])
+    known = _with_prices(known, top.inner("usd_per_hour"))
     port = _read_link(top.inner("network") or Reader({}))
     nodes = tuple(_read_node(each, known, port) for each in top.items("nodes"))
     used = dict.fromkeys(gpu.type for node in nodes for gpu in node.gpus)
@@ -78,6 +80,12 @@ def _read_pair(reader: Reader) -> tuple[str, str, Link]:
     return reader.text("from"), reader.text("to"), _read_link(reader, "from", "to")
 
 
+def _with_prices(known: Catalogue, prices: Reader | None) -> Catalogue:
+    if prices is None:
+        return known
+    return prices.build(known.with_prices, {name: prices.number(name) for name in prices.value})
+
+
 def _read_type(reader: Reader) -> GpuType:
     reader.only(
         *("name", "tflops", "memory_gb_per_s", "memory_gb", "usd_per_hour", "local_gb_per_s")
@@ -88,7 +96,7 @@ def _read_type(reader: Reader) -> GpuType:
         tflops=reader.number("tflops"),
         memory_bytes_per_s=reader.number("memory_gb_per_s") * _GB,
         memory_bytes=reader.number("memory_gb") * _GB,
-        usd_per_hour=reader.number("usd_per_hour", 0.0),
+        usd_per_hour=reader.number("usd_per_hour"),
         local_bytes_per_s=reader.number("local_gb_per_s", 32.0) * _GB,
     )
 
@@ -109,6 +117,10 @@ def _read_node(reader: Reader, known: Catalogue, port: Link) -> Node:
     for held in reader.items("gpus"):
         held.only("type", "count")
         kind = held.build(known.get, held.text("type"))
+        if kind.name in known.unpriced:
+            raise held.error(
+                f"nobody has told the price of {kind.name}; give it under usd_per_hour at the top"
+            )
         kinds += [kind.name] * held.integer("count", 1)
     gpus = tuple(Gpu(f"{node_id}/{index}", kind) for index, kind in enumerate(kinds))
     slowest = min((known.get(kind).local_bytes_per_s for kind in kinds), default=1.0)

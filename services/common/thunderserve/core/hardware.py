@@ -33,7 +33,7 @@ class GpuType:
     Attributes:
         tflops: Peak 16-bit TFLOP/s; what it counts depends on the catalogue's profile.
         memory_bytes_per_s: Peak memory bandwidth.
-        usd_per_hour: What renting one costs; 0 where no price is known.
+        usd_per_hour: What renting one costs; 0 for one's own.
         local_bytes_per_s: Between two of them in one host, one direction, nominal.
     """
 

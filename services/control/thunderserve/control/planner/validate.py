@@ -31,6 +31,9 @@ class Violation:
 def validate(plan: Plan, problem: Problem) -> tuple[Violation, ...]:
     """Everything that is wrong with a plan; nothing when it can be served."""
     found = [*_gpus(plan, problem.cluster), *_routes(plan, problem.engine)]
+    if plan.model != problem.model.name:
+        reason = f"the plan is for {plan.model}, not for {problem.model.name}"
+        found.insert(0, Violation("model", "plan", reason))
     for group in plan.groups:
         found += _shape(group, problem.model, problem.engine)
         found += _memory(group, problem)
