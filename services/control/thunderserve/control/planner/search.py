@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from thunderserve.control.planner.flexibility import flippable_share
 from thunderserve.control.planner.moves import changes, crossings
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins, Counts, Part
+from thunderserve.control.planner.pooled import Copies, pooled_problem, renamed
 from thunderserve.control.planner.screen import Screen
 from thunderserve.control.planner.starts import starting_partitions
 from thunderserve.core.errors import InvalidArgumentError
@@ -200,33 +202,42 @@ class SearchSpace:
     def estimate(self, state: Layout) -> float:
         """Its worth without solving a flow."""
         if state not in self._estimates:
-            value = self._screen.value(state)
-            self._estimates[state] = self._judged(value, self._share(state))
+            self._estimates[state] = self._judged(self._screen.value(state), state)
         return self._estimates[state]
 
     def score(self, state: Layout) -> float:
         """Its worth by its best flow."""
         if state not in self._scores:
-            found = self.assess(state)
-            used = [seat for seat in found.seats if found.load_rps(seat.id) > 0]
-            weights = [(seat.phase, seat.design, 1) for seat in used]
-            share = flippable_share(weights, self._problem.engine)
-            self._scores[state] = self._judged(found.score, share)
+            posed = pooled_problem(self.evaluator, self._copies(state))
+            value = self.evaluator.solve(posed).score
+            self._scores[state] = self._judged(value, state)
         return self._scores[state]
 
-    def _share(self, state: Layout) -> float:
-        held = ((*each, count) for block, count in state for each in self._held(block))
-        return flippable_share(held, self._problem.engine)
+    def _copies(self, state: Layout) -> list[Copies]:
+        placed: dict[Block, list[dict[str, str]]] = defaultdict(list)
+        for block, nodes in self._blocks.placed(state):
+            placed[block].append(nodes)
+        return [
+            Copies(
+                tuple((phase, renamed(design, on[0])) for phase, design in self._held(block)),
+                len(on),
+                dict(zip(on[0].values(), on[1].values(), strict=True)) if len(on) > 1 else {},
+            )
+            for block, on in placed.items()
+        ]
 
-    def _judged(self, value: float, flippable: float) -> float:
+    def _judged(self, value: float, state: Layout) -> float:
         """Too few groups that can flip: the more, the better, but never as good as enough."""
-        missing = self._problem.flippable_ratio - flippable
-        return value if missing <= 0 or value <= 0 else value * _INFLEXIBLE * (1 - missing)
+        if self._problem.flippable_ratio <= 0 or value <= 0:
+            return value
+        held = ((*each, count) for block, count in state for each in self._held(block))
+        missing = self._problem.flippable_ratio - flippable_share(held, self._problem.engine)
+        return value if missing <= 0 else value * _INFLEXIBLE * (1 - missing)
 
     def assess(self, state: Layout) -> Assessment:
         """Its best flow; parts that cannot hold the model stay idle."""
         held = [
-            (phase, _renamed(design, nodes))
+            (phase, renamed(design, nodes))
             for block, nodes in self._blocks.placed(state)
             for phase, design in self._held(block)
         ]
@@ -250,8 +261,3 @@ class SearchSpace:
 
 def _padded(part: Part, before: int, after: int) -> Part:
     return replace(part, counts=(0,) * before + part.counts + (0,) * after)
-
-
-def _renamed(design: Design, nodes: dict[str, str]) -> Design:
-    stages = (replace(stage, node=nodes[stage.node]) for stage in design.stages)
-    return replace(design, stages=tuple(stages))
