@@ -59,7 +59,7 @@ class Fleet:
             GroupLoad(
                 id=group.id,
                 phase=group.phase,
-                utilisation_ratio=_ratio(groups[group.id].busy_s, duration_s),
+                utilisation_ratio=groups[group.id].busy_s / duration_s,
                 requests=self._accepted[group.id],
                 kv_peak_ratio=groups[group.id].memory.peak_ratio,
             )
@@ -69,7 +69,7 @@ class Fleet:
     def link_loads(self, duration_s: float) -> tuple[LinkLoad, ...]:
         """What every link carried in that time."""
         return tuple(
-            LinkLoad(wire.source, wire.target, wire.sent_bytes, _ratio(wire.busy_s, duration_s))
+            LinkLoad(wire.source, wire.target, wire.sent_bytes, wire.busy_s / duration_s)
             for wire in self._network.wires
         )
 
@@ -115,7 +115,3 @@ class Fleet:
             self._network.path(designs[route.prefill], designs[route.decode]),
             self._setting.policy.reservation,
         )
-
-
-def _ratio(part_s: float, whole_s: float) -> float:
-    return min(1.0, part_s / whole_s) if whole_s > 0 else 0.0

@@ -27,7 +27,6 @@ class PrefillGroup:
         self, timings: GroupTimings, timeline: Timeline, records: Records, *, chunk_tokens: int
     ) -> None:
         self.memory = KvMemory(timings.capacity_tokens)
-        self.busy_s = 0.0
         self.queued_tokens = 0
         self._timings = timings
         self._chunk_tokens = chunk_tokens
@@ -35,6 +34,12 @@ class PrefillGroup:
         self._records = records
         self._waiting: deque[Job] = deque()
         self._stage_free_s = [0.0] * timings.stages
+        self._stage_busy_s = [0.0] * timings.stages
+
+    @property
+    def busy_s(self) -> float:
+        """Time in which the busiest stage computed."""
+        return max(self._stage_busy_s)
 
     def enqueue(self, now_s: float, job: Job, on_chunk: OnChunk) -> None:
         """Compute this prompt after those before it, and tell of every chunk that is ready."""
@@ -54,11 +59,11 @@ class PrefillGroup:
         if filled is None:
             return
         times = self._timings.stages_s(filled.work)
-        self.busy_s += max(time_s for time_s, _ in times)
         at_s = now_s
         for stage, (time_s, hop_s) in enumerate(times):
             at_s = max(at_s, self._stage_free_s[stage]) + time_s
             self._stage_free_s[stage] = at_s
+            self._stage_busy_s[stage] += time_s
             at_s += hop_s
         self._timeline.at(at_s, partial(self._finish, filled))
         if len(times) > 1:

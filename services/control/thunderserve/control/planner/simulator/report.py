@@ -113,7 +113,8 @@ class LinkLoad:
     """KV bytes from one node to another, or within one.
 
     Attributes:
-        utilisation_ratio: Of the time, that these bytes alone would keep the narrowest part busy.
+        utilisation_ratio: Of `duration_s`, what these bytes alone keep the narrowest part busy;
+            caches of answers of one token may still be on their way after it.
     """
 
     source: str
@@ -128,7 +129,7 @@ class SimulationReport:
 
     Attributes:
         finished: Requests served to the end; a request that no group could hold is refused.
-        duration_s: From the first arrival to the last token.
+        duration_s: From the first arrival to the last, or to the last token when that is later.
         goodput_rps: Requests that met every bound, per second of arrivals.
         throughput_tokens_per_s: Answer tokens over `duration_s`.
         outcomes: Of every request, to be judged by other bounds.

@@ -91,7 +91,7 @@ def _report(fleet: Fleet, trace: Trace, outcomes: Outcomes, slo: Slo) -> Simulat
         for request, e2e_s, finished in zip(arrivals, outcomes.e2e_s, done, strict=True)
         if finished
     ]
-    duration_s = float(max(ends_s, default=arrivals[-1].arrival_s)) - first_s
+    duration_s = max([arrivals[-1].arrival_s, *ends_s]) - first_s
     later = done & (outcomes.tpot_s > 0)
     tokens = sum(r.output_tokens for r, finished in zip(arrivals, done, strict=True) if finished)
     return SimulationReport(
@@ -106,7 +106,7 @@ def _report(fleet: Fleet, trace: Trace, outcomes: Outcomes, slo: Slo) -> Simulat
         tpot_attainment_ratio=met.tpot_ratio,
         e2e_attainment_ratio=met.e2e_ratio,
         goodput_rps=met.slo_ratio * trace.rate_rps,
-        throughput_tokens_per_s=tokens / duration_s if duration_s > 0 else 0.0,
+        throughput_tokens_per_s=tokens / duration_s,
         groups=fleet.group_loads(duration_s),
         links=fleet.link_loads(duration_s),
         outcomes=outcomes,
