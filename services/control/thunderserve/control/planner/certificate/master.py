@@ -22,11 +22,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.certificate.patterns import patterns_of
+from thunderserve.control.planner.certificate.patterns import Pattern, patterns_of
 from thunderserve.control.planner.certificate.program import Answer, Program
 from thunderserve.control.planner.problem import Objective, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from thunderserve.control.planner.certificate.columns import Column, Stock
     from thunderserve.control.planner.partition import Counts
 
@@ -40,10 +42,21 @@ class Master:
         program: For more rows.
         copies: The variable of every column.
         flows: The variable of every lane, in requests per second.
-        cuts: Of every site, its patterns and their variables; none where bins are counted.
+        attained: Requests per second in time: variables and what each unit of them counts.
+        cuts: Of every site that is cut into patterns, what part of a node each may be, with the
+            variable that says how many nodes are cut so.
     """
 
-    def __init__(self, problem: Problem, stock: Stock) -> None:
+    def __init__(
+        self, problem: Problem, stock: Stock, parts: Mapping[int, Sequence[Counts]] | None = None
+    ) -> None:
+        """Write the rows.
+
+        Args:
+            problem: What is planned for.
+            stock: What plans are made of.
+            parts: Of some sites, the parts that a node may be taken in; others are taken whole.
+        """
         self.program = Program()
         self._problem = problem
         self._stock = stock
@@ -54,6 +67,8 @@ class Master:
             for lane in stock.lanes
         ]
         self._losses: list[int] = []
+        self._parts = parts or {}
+        self.cuts: dict[int, list[tuple[Counts, int]]] = {}
         self._loads: dict[int, list[int]] = defaultdict(list)
         for flow, lane in zip(self.flows, stock.lanes, strict=True):
             for index in {lane.prefill, lane.decode}:
@@ -62,6 +77,8 @@ class Master:
         for place, column in enumerate(stock.columns):
             self._add_station_rows(place, column, loss_gain=0.0 if counted else -1.0)
         self._add_port_rows()
+        gains = zip(self.flows, (lane.attainment_ratio for lane in stock.lanes), strict=True)
+        self.attained = [*gains, *((loss, -1.0) for loss in self._losses)]
         self._add_demand_row(counted=counted)
 
     def solve(self, *, integers: bool = True, time_limit_s: float = 600.0) -> Answer:
@@ -86,18 +103,18 @@ class Master:
         for copy, column in zip(self.copies, self._stock.columns, strict=True):
             if column.sites == (index,):
                 held[tuple(column.counts[i] for i in site.bins)].append(copy)
-        patterns = patterns_of(site.sizes, list(held))
-        if patterns is None:
-            return False
-        cuts = [self.program.add_variable(integer=True) for _ in patterns]
-        self.program.add_row([(cut, 1.0) for cut in cuts], float(len(site.nodes)))
+        cuts: list[tuple[Pattern, int]] = []
+        for part in self._parts.get(index, (site.sizes,)):
+            patterns = patterns_of(part, list(held))
+            if patterns is None:
+                return False
+            fresh = [(pattern, self.program.add_variable(integer=True)) for pattern in patterns]
+            self.cuts.setdefault(index, []).extend((part, cut) for _, cut in fresh)
+            cuts += fresh
+        self.program.add_row([(cut, 1.0) for _, cut in cuts], float(len(site.nodes)))
         for counts, copies in held.items():
-            slots = [
-                (c, -float(dict(p).get(counts, 0))) for c, p in zip(cuts, patterns, strict=True)
-            ]
-            self.program.add_row(
-                [*((copy, 1.0) for copy in copies), *(s for s in slots if s[1])], 0.0
-            )
+            slots = [(cut, -float(dict(p)[counts])) for p, cut in cuts if counts in dict(p)]
+            self.program.add_row([*((copy, 1.0) for copy in copies), *slots], 0.0)
         return True
 
     def _add_station_rows(self, index: int, column: Column, *, loss_gain: float) -> None:
@@ -126,6 +143,5 @@ class Master:
             self.program.add_row(every, self._problem.workload.rate_rps)
             return
         target = self._problem.target_ratio
-        lanes = zip(self.flows, self._stock.lanes, strict=True)
-        missing = [(flow, target - lane.attainment_ratio) for flow, lane in lanes]
-        self.program.add_row([*missing, *((loss, 1.0) for loss in self._losses)], 0.0)
+        missing = [(variable, -gain) for variable, gain in self.attained]
+        self.program.add_row([*missing, *((flow, target) for flow in self.flows)], 0.0)

@@ -62,13 +62,19 @@ class Program:
         return len(self._gains) - 1
 
     def add_row(self, terms: Iterable[tuple[int, float]], limit: float) -> int:
-        """The sum of share times variable is at most `limit`."""
+        """The sum of share times variable is at most `limit`; a variable may come twice."""
+        shares: dict[int, float] = {}
         for index, share in terms:
-            self._indices.append(index)
-            self._shares.append(share)
+            shares[index] = shares.get(index, 0.0) + share
+        self._indices += shares.keys()
+        self._shares += shares.values()
         self._starts.append(len(self._indices))
         self._limits.append(limit)
         return len(self._limits) - 1
+
+    def set_gain(self, variable: int, gain: float) -> None:
+        """Change what a unit of a variable counts."""
+        self._gains[variable] = gain
 
     def set_limit(self, row: int, limit: float) -> None:
         """Change a row's limit."""
@@ -98,7 +104,8 @@ class Program:
         options |= {"mip_rel_gap": gap_ratio, "time_limit": max(0.01, time_limit_s)}
         for name, value in options.items():
             solver.setOptionValue(name, value)
-        solver.passModel(self._model(mixed=mixed))
+        taken = solver.passModel(self._model(mixed=mixed))
+        assert taken != highspy.HighsStatus.kError  # noqa: S101 - rows are built here
         solver.run()
         return self._answer(solver, mixed=mixed)
 
