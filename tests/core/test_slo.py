@@ -3,7 +3,7 @@
 import pytest
 
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.slo import Slo
+from thunderserve.core.slo import Slo, default_slo
 
 
 def test_scaled_multiplies_every_bound() -> None:
@@ -22,3 +22,8 @@ def test_slo_is_refused_when_a_bound_is_not_positive(
 def test_scaled_refuses_zero() -> None:
     with pytest.raises(InvalidArgumentError, match="scale"):
         Slo(1.0, 1.0).scaled(0)
+
+
+def test_default_slo_is_the_paper_s_for_its_model() -> None:
+    assert default_slo("llama-30b") == Slo(3.0, 0.15)
+    assert default_slo("opt-13b") == Slo(2.0, 0.15)

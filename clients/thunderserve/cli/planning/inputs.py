@@ -19,10 +19,11 @@ from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.core.catalogue import PROFILES, catalogue
 from thunderserve.core.cost import CostModel
 from thunderserve.core.errors import InvalidArgumentError
-from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link
+from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link, check_positive
 from thunderserve.core.model import MODELS, ModelSpec, model_preset
 from thunderserve.core.plan import Phase
 from thunderserve.core.reference import single_request_latency
+from thunderserve.core.request import WireMode
 from thunderserve.core.slo import Slo, default_slo
 from thunderserve.core.trace import Trace, sample_trace
 from thunderserve.core.trace_workload import workload_of
@@ -63,7 +64,7 @@ def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Pr
         workload=workload,
         slo=_read_slo(given, cluster, model, workload),
         engine=EngineLimits(max_nodes=given.max_nodes, phases=_read_phases(given.phases)),
-        wire_mode=given.wire,
+        wire_mode=WireMode(given.wire.value),
         objective=given.objective,
         target_ratio=given.target,
         flippable_ratio=given.flippable,
@@ -146,6 +147,7 @@ def read_cluster(given: ProblemOptions) -> Cluster:
 def _with_links(cluster: Cluster, given: ProblemOptions) -> Cluster:
     """Ports as `--link` says, and pairs of hosts as the file of `--links` says."""
     if given.link is not None:
+        check_positive("--link", gbit_per_s=given.link)
         ports = [Link(given.link * GIGABIT_PER_S, node.network.latency_s) for node in cluster.nodes]
         nodes = zip(cluster.nodes, ports, strict=True)
         cluster = replace(cluster, nodes=tuple(replace(node, network=port) for node, port in nodes))
@@ -178,4 +180,10 @@ def _read_phases(text: str) -> tuple[Phase, ...]:
                 f"--phases has {name.lower()!r}; there are prefill, decode, colocated",
                 param="phases",
             )
-    return tuple(phase for phase in Phase if phase in names)
+    phases = tuple(phase for phase in Phase if phase in names)
+    if len(phases) == 1 and phases[0] is not Phase.COLOCATED:
+        raise InvalidArgumentError(
+            f"--phases {text} serves nobody: it takes prefill and decode, or colocated",
+            param="phases",
+        )
+    return phases

@@ -19,7 +19,6 @@ import typer
 
 from thunderserve.console.output import OutputFormat
 from thunderserve.control.planner.problem import Objective
-from thunderserve.core.request import WireMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ __all__ = [
     "Seed",
     "TimeBudget",
     "TraceOptions",
+    "Wire",
     "with_options",
 ]
 
@@ -48,6 +48,13 @@ class ArrivalKind(StrEnum):
     POISSON = "poisson"
     FITTED = "fitted"
     RECORDED = "recorded"
+
+
+class Wire(StrEnum):
+    """How KV travels."""
+
+    RAW16 = "raw16"
+    INT4 = "int4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +112,7 @@ class ProblemOptions:
     phases: Annotated[str, typer.Option(help="What groups may do, by commas.")] = (
         "prefill,decode,colocated"
     )
-    wire: Annotated[WireMode, typer.Option(help="How KV travels.")] = WireMode.INT4
+    wire: Annotated[Wire, typer.Option(help="How KV travels.")] = Wire.INT4
     flippable: Annotated[
         float, typer.Option(help="Share of GPUs in groups whose phase can change.")
     ] = 0.0
