@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "POLICY", "plan_distserve"]
+__all__ = ["DEPARTURES", "POLICIES", "plan_distserve"]
 
 DEPARTURES = (
+    "the better of shortest queues and fixed shares: on unequal GPUs queues may mislead",
     "only the placements that rank best by our cost model are simulated",
     "on unequal GPUs each type is a deployment of its own; the source knows equal GPUs only",
     "groups stay within a node; the source also cuts both phases into segments over nodes",
 )
 
-POLICY = ServingPolicy(dispatch=Dispatch.SHORTEST_QUEUE, reservation=Reservation.BEFORE_TRANSFER)
+POLICIES = tuple(
+    ServingPolicy(dispatch=dispatch, reservation=Reservation.BEFORE_TRANSFER)
+    for dispatch in (Dispatch.SHORTEST_QUEUE, Dispatch.WEIGHTED)
+)
 
 _ASSESSED = 12
 """Placements of a type, the most promising, that a linear program ranks."""
@@ -56,7 +60,7 @@ def _best(pools: Pools, kind: str) -> Placed:
         )
 
     ranked = sorted(dict.fromkeys(_placements(pools, kind)), key=promise_rps, reverse=True)
-    return pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICY)
+    return pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICIES)
 
 
 def _placements(pools: Pools, kind: str) -> Iterator[Placed]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "POLICY", "plan_helix"]
+__all__ = ["DEPARTURES", "POLICIES", "plan_helix"]
 
 DEPARTURES = (
     "pipelines share no GPU; in the source a GPU's layers may serve several pipelines",
@@ -31,7 +31,7 @@ DEPARTURES = (
     "each request goes to a pipeline by a fixed share, which a linear program finds",
 )
 
-POLICY = ServingPolicy()
+POLICIES = (ServingPolicy(),)
 
 _DEPTHS = (1, 2, 3, 4, 6, 8)
 
@@ -43,5 +43,5 @@ def plan_helix(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     made = [packing.best(depth) for depth in _DEPTHS if depth <= problem.engine.max_pp]
     placements = list(dict.fromkeys(designs for designs in made if designs))
     placed = [tuple((Phase.COLOCATED, design) for design in designs) for designs in placements]
-    best = packing.pools.best_placed(placed, POLICY)
+    best = packing.pools.best_placed(placed, POLICIES)
     return packing.pools.plan(best, strategy="helix", seed=seed)

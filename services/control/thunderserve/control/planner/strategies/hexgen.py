@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "POLICY", "plan_hexgen"]
+__all__ = ["DEPARTURES", "POLICIES", "plan_hexgen"]
 
 DEPARTURES = (
     "partitions are found by our tabu search, moves and linear program, not a genetic algorithm",
@@ -29,7 +29,7 @@ DEPARTURES = (
     "prompts are chunked and requests batched continuously, which the source's engine did not do",
 )
 
-POLICY = ServingPolicy()
+POLICIES = (ServingPolicy(),)
 
 _MOST_NODES = 2
 """Of one group, when the search looks beyond one node."""
@@ -42,7 +42,7 @@ def plan_hexgen(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan
     for span in sorted(spans):
         bounded = replace(problem, engine=replace(problem.engine, max_nodes=span))
         found.append(solve(bounded, seed=seed, clock=clock))
-    best = best_simulated(found, problem, POLICY) or found[0]
+    best = best_simulated(found, problem, POLICIES) or found[0]
     return replace(
         best,
         strategy="hexgen",

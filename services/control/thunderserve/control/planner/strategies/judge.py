@@ -8,7 +8,7 @@ from thunderserve.control.planner.simulator import highest_rate
 from thunderserve.core.trace import sample_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from thunderserve.control.planner.problem import Problem
     from thunderserve.control.planner.simulator import ServingPolicy
@@ -23,13 +23,15 @@ _SEED = 2**32
 _TOLERANCE_RATIO = 0.02
 
 
-def best_simulated(plans: Iterable[Plan], problem: Problem, policy: ServingPolicy) -> Plan | None:
+def best_simulated(
+    plans: Iterable[Plan], problem: Problem, policies: Sequence[ServingPolicy]
+) -> Plan | None:
     """The plan that serves the highest rate on target; of equal ones, the first.
 
     Args:
         plans: To choose from; those without routes serve nobody.
         problem: Its workload arrives.
-        policy: How the plans' system serves.
+        policies: Ways in which the plans' system may serve; each plan has the best of them.
     """
     known = list(dict.fromkeys(plans))
     if len(known) < 2:  # noqa: PLR2004 - nothing to choose
@@ -39,14 +41,17 @@ def best_simulated(plans: Iterable[Plan], problem: Problem, policy: ServingPolic
     def rate_rps(plan: Plan) -> float:
         if not plan.routes:
             return 0.0
-        found = highest_rate(
-            plan,
-            problem,
-            trace,
-            target_ratio=problem.target_ratio,
-            policy=policy,
-            tolerance_ratio=_TOLERANCE_RATIO,
+        searches = (
+            highest_rate(
+                plan,
+                problem,
+                trace,
+                target_ratio=problem.target_ratio,
+                policy=policy,
+                tolerance_ratio=_TOLERANCE_RATIO,
+            )
+            for policy in policies
         )
-        return found.rate_rps
+        return max(search.rate_rps for search in searches)
 
     return max(known, key=rate_rps)

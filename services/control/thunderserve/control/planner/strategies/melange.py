@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pulp
 
+from thunderserve.control.planner.evaluate import Evaluator
 from thunderserve.control.planner.problem import Objective
-from thunderserve.control.planner.shapes import Shapes
 from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.strategies.pools import Pools
 from thunderserve.core.plan import Phase
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thunderserve.core.plan import Plan
     from thunderserve.core.workload import Workload
 
-__all__ = ["DEPARTURES", "POLICY", "Instance", "cheapest_mix", "plan_melange"]
+__all__ = ["DEPARTURES", "POLICIES", "Instance", "cheapest_mix", "plan_melange"]
 
 DEPARTURES = (
     "no more GPUs are rented than the cluster has",
@@ -39,7 +39,7 @@ DEPARTURES = (
     "requests are sent by fixed shares, whatever their size; the source's balancer looks at it",
 )
 
-POLICY = ServingPolicy()
+POLICIES = (ServingPolicy(),)
 
 _BUCKETS = 3
 """Of prompts, and of answers."""
@@ -67,7 +67,7 @@ def plan_melange(problem: Problem, seed: int, clock: Callable[[], float]) -> Pla
     del clock
     pools = Pools(problem)
     buckets = _buckets(problem.workload)
-    designs = {kind: pools.best_together(kind, POLICY) for kind in pools.types}
+    designs = {kind: pools.best_together(kind, POLICIES) for kind in pools.types}
     held = {kind: groups for kind, groups in designs.items() if groups}
     instances = _instances(problem, held, buckets)
     shares = tuple(share for share, _ in buckets)
@@ -140,7 +140,7 @@ def _instances(
     held: Mapping[str, Sequence[Design]],
     buckets: Sequence[tuple[float, Workload]],
 ) -> list[Instance]:
-    shapes = [Shapes(replace(problem, workload=workload)) for _, workload in buckets]
+    shapes = [Evaluator(replace(problem, workload=each)).shapes for _, each in buckets]
     prices = {kind.name: kind.usd_per_hour for kind in problem.cluster.types}
     return [
         Instance(

@@ -1,5 +1,6 @@
 """Pipelines that share no GPU, so that the most requests flow: an exact set packing.
 
+The GPUs of a stage are equal, as a slower one would hold the others up.
 A kind of pipeline is a tensor-parallel degree and how many stages it has of every GPU type. Degrees
 are powers of two, so stages fit on nodes exactly when, for each degree, those of it and of larger
 ones take no more than the nodes can be cut into.

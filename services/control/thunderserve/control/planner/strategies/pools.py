@@ -115,12 +115,12 @@ class Pools:
         made = [self.groups(kind, configuration) for configuration in self.configurations(kind)]
         return max(made, key=lambda designs: self.alone_rps(designs, phase), default=[])
 
-    def best_together(self, kind: str, policy: ServingPolicy) -> list[Design]:
+    def best_together(self, kind: str, policies: Sequence[ServingPolicy]) -> list[Design]:
         """Colocated groups of the configuration with which the type serves most when simulated."""
         made = [self.groups(kind, each) for each in self.configurations(kind)]
         # Where none meets the target by itself, that which serves most in time comes first.
         made.sort(key=lambda groups: self.alone_rps(groups, Phase.COLOCATED), reverse=True)
-        placed = self.best_placed([_together(groups) for groups in made], policy)
+        placed = self.best_placed([_together(groups) for groups in made], policies)
         return [design for _, design in placed]
 
     def alone_rps(self, designs: Iterable[Design], phase: Phase) -> float:
@@ -132,10 +132,12 @@ class Pools:
         ordered = sorted(placed, key=lambda each: _ORDER.index(each[0]))
         return self.evaluator.assess([Seat(f"g{i}", *each) for i, each in enumerate(ordered)])
 
-    def best_placed(self, candidates: Sequence[Placed], policy: ServingPolicy) -> Placed:
+    def best_placed(
+        self, candidates: Sequence[Placed], policies: Sequence[ServingPolicy]
+    ) -> Placed:
         """The candidate that serves most when simulated; of equal ones, the first."""
         made = {self.plan(each, strategy="", seed=0): each for each in candidates if each}
-        best = best_simulated(made, self.evaluator.problem, policy)
+        best = best_simulated(made, self.evaluator.problem, policies)
         return made[best] if best else ()
 
     def promising(self, candidates: Iterable[Placed], number: int) -> list[Placed]:

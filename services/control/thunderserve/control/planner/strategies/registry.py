@@ -51,7 +51,7 @@ _ALL = (
         departures=distserve.DEPARTURES,
         phases=_SPLIT,
         search=distserve.plan_distserve,
-        policy=distserve.POLICY,
+        policies=distserve.POLICIES,
         sends_raw=True,
     ),
     Strategy(
@@ -67,7 +67,7 @@ _ALL = (
         departures=splitwise.DEPARTURES,
         phases=(*_SPLIT, *_TOGETHER),
         search=splitwise.plan_splitwise,
-        policy=splitwise.POLICY,
+        policies=splitwise.POLICIES,
         sends_raw=True,
     ),
     Strategy(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.simulator import highest_rate, simulate
+from thunderserve.control.planner.simulator import ServingPolicy, highest_rate, simulate
+from thunderserve.control.planner.simulator.policy import AS_BUILT
 from thunderserve.control.planner.strategies.registry import strategy_named
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError
@@ -30,6 +31,7 @@ class Score:
 
     Attributes:
         plan: None when it has none; `refused` says why.
+        policy: How its system serves that plan, of the ways it may.
         goodput_rps: The highest rate of which the problem's target share is in time.
         goodput_99_rps: The highest of which 99% is, with a plan made for that.
         throughput_tokens_per_s: Answer tokens at the goodput.
@@ -39,6 +41,7 @@ class Score:
 
     strategy: str
     plan: Plan | None = None
+    policy: ServingPolicy = AS_BUILT
     goodput_rps: float = 0.0
     goodput_99_rps: float = 0.0
     throughput_tokens_per_s: float = 0.0
@@ -76,10 +79,10 @@ def score_strategy(
     try:
         plan = strategy_named(name).plan(problem, seed=seed, clock=clock)
         planning_s = clock() - began_s
-        goodput = _goodput(name, plan, problem, trace)
+        policy, goodput = _goodput(name, plan, problem, trace)
         strict = replace(problem, target_ratio=STRICT_RATIO)
         strict_plan = strategy_named(name).plan(strict, seed=seed, clock=clock)
-        goodput_99 = _goodput(name, strict_plan, strict, trace)
+        _, goodput_99 = _goodput(name, strict_plan, strict, trace)
     except InvalidArgumentError as error:
         return Score(strategy=name, refused=str(error))
     tokens = (
@@ -90,6 +93,7 @@ def score_strategy(
     return Score(
         strategy=name,
         plan=plan,
+        policy=policy,
         goodput_rps=goodput.rate_rps,
         goodput_99_rps=goodput_99.rate_rps,
         throughput_tokens_per_s=next(tokens, 0.0),
@@ -98,8 +102,10 @@ def score_strategy(
     )
 
 
-def _goodput(name: str, plan: Plan, problem: Problem, trace: Trace) -> RateSearch:
-    """The highest rate on target.
+def _goodput(
+    name: str, plan: Plan, problem: Problem, trace: Trace
+) -> tuple[ServingPolicy, RateSearch]:
+    """The highest rate on target, served as suits the plan best.
 
     Raises:
         InvalidArgumentError: The plan breaks a rule.
@@ -108,9 +114,11 @@ def _goodput(name: str, plan: Plan, problem: Problem, trace: Trace) -> RateSearc
     posed = strategy.pose(problem)
     if violations := validate(plan, posed):
         raise InvalidArgumentError(f"{name}'s plan is invalid: {violations[0].reason}")
-    return highest_rate(
-        plan, posed, trace, target_ratio=problem.target_ratio, policy=strategy.policy
-    )
+    searches = [
+        (policy, highest_rate(plan, posed, trace, target_ratio=problem.target_ratio, policy=policy))
+        for policy in strategy.policies
+    ]
+    return max(searches, key=lambda search: search[1].rate_rps)
 
 
 def attainment_curves(
@@ -132,12 +140,12 @@ def attainment_curves(
         slo_scales: To look at; all bounds are multiplied by one.
         rate_rps: At which they are looked at.
     """
-    plan, strategy = score.plan, strategy_named(score.strategy)
+    plan = score.plan
     if plan is None:
         return Curves((), ())
-    posed = strategy.pose(problem)
+    posed = strategy_named(score.strategy).pose(problem)
     runs = {
-        rate: simulate(plan, posed, trace.with_rate(rate), policy=strategy.policy)
+        rate: simulate(plan, posed, trace.with_rate(rate), policy=score.policy)
         for rate in sorted({*rates_rps, rate_rps})
     }
     outcomes = runs[rate_rps].outcomes

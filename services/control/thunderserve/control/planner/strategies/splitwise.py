@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "POLICY", "plan_splitwise"]
+__all__ = ["DEPARTURES", "POLICIES", "plan_splitwise"]
 
 DEPARTURES = (
+    "the better of shortest queues and fixed shares: on unequal GPUs queues may mislead",
     "the mixed pool is fixed and colocated; the source fills it while queues are long",
     "an instance is the best (tp, pp) of its type within a node; the source's is a whole machine",
     "only the divisions into pools that rank best by our cost model are simulated",
 )
 
-POLICY = ServingPolicy(dispatch=Dispatch.SHORTEST_QUEUE, reservation=Reservation.BEFORE_TRANSFER)
+POLICIES = tuple(
+    ServingPolicy(dispatch=dispatch, reservation=Reservation.BEFORE_TRANSFER)
+    for dispatch in (Dispatch.SHORTEST_QUEUE, Dispatch.WEIGHTED)
+)
 
 _ASSESSED = 24
 """Divisions, the most promising, that a linear program ranks."""
@@ -53,7 +57,7 @@ def plan_splitwise(problem: Problem, seed: int, clock: Callable[[], float]) -> P
 
     divisions = _by_type(pools) if len(pools.types) > 1 else _by_count(pools, pools.types[0])
     ranked = sorted(dict.fromkeys(divisions), key=promise_rps, reverse=True)
-    best = pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICY)
+    best = pools.best_placed(pools.promising(ranked[:_ASSESSED], _SIMULATED), POLICIES)
     return pools.plan(best, strategy="splitwise", seed=seed)
 
 

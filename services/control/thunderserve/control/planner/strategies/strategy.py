@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Strategy"]
 
+_RELAXED = (1.0, 0.75, 0.5, 0.25)
+"""Of the target, tried in turn until the cost model finds that some requests can be served."""
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
@@ -29,7 +32,7 @@ class Strategy:
         departures: Where this differs from the source.
         phases: That its groups take.
         search: Makes its plan for a problem that is posed to it.
-        policy: How its system serves.
+        policies: Ways in which its system may serve; the best of them counts.
         sends_raw: Its KV cache travels at 16 bits, as its system has no codec.
         most_nodes: Of one of its groups, if more than the problem allows; None is any number.
     """
@@ -39,7 +42,7 @@ class Strategy:
     departures: tuple[str, ...]
     phases: tuple[Phase, ...]
     search: Search
-    policy: ServingPolicy = field(default_factory=ServingPolicy)
+    policies: tuple[ServingPolicy, ...] = field(default_factory=lambda: (ServingPolicy(),))
     sends_raw: bool = False
     most_nodes: int | None = 1
 
@@ -54,7 +57,7 @@ class Strategy:
         )
 
     def plan(self, problem: Problem, *, seed: int = 0, clock: Callable[[], float]) -> Plan:
-        """The strategy's plan for the problem.
+        """The strategy's plan for the problem; for a lower target where this one is out of reach.
 
         Args:
             problem: As it is for all strategies; it is posed to this one here.
@@ -64,4 +67,12 @@ class Strategy:
         Raises:
             InvalidArgumentError: The model fits on no group that the strategy knows.
         """
-        return self.search(self.pose(problem), seed, clock)
+        posed = self.pose(problem)
+        plans = (
+            self.search(replace(posed, target_ratio=share * posed.target_ratio), seed, clock)
+            for share in _RELAXED
+        )
+        plan = next(plans)
+        while not plan.routes and (relaxed := next(plans, None)) is not None:
+            plan = relaxed
+        return plan

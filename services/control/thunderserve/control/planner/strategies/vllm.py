@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
 
-__all__ = ["DEPARTURES", "POLICY", "plan_vllm"]
+__all__ = ["DEPARTURES", "POLICIES", "plan_vllm"]
 
-POLICY = ServingPolicy()
+POLICIES = (ServingPolicy(),)
 
 DEPARTURES = (
     "vLLM balances no load between replicas: ours get shares that a linear program finds",
@@ -38,6 +38,6 @@ def plan_vllm(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     placed = [
         (Phase.COLOCATED, design)
         for kind in pools.types
-        for design in pools.best_together(kind, POLICY)
+        for design in pools.best_together(kind, POLICIES)
     ]
     return pools.plan(tuple(placed), strategy="vllm", seed=seed)
