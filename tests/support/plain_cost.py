@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thunderserve.core.cost import CostModel, Replica, StageHardware, Work
+from thunderserve.core.cost import CostModel, Replica, StageHardware, StageRates
 
 if TYPE_CHECKING:
     from thunderserve.core.hardware import Link
@@ -27,16 +27,13 @@ class PlainCost(CostModel):
     step_s: float = 0.01
     byte_s: float = 0.0
 
-    def stage_work_s(self, stage: StageHardware, work: Work) -> float:
-        return work.tokens * self.token_s
-
-    def hop_s(self, stage: StageHardware, tokens: float) -> float:
-        return 0.0
+    def stage_rates(self, stage: StageHardware) -> StageRates:
+        return StageRates(self.token_s, 0, 0, 0, 0, 0, 0, 0)
 
     def decode_step_s(self, replica: Replica, batch: float, context_tokens: float) -> float:
         return self.step_s
 
-    def kv_capacity_tokens(self, replica: Replica) -> float:
+    def kv_capacity_tokens(self, replica: Replica, chunk_tokens: float = 0.0) -> float:
         return 1e12
 
     def transfer_s(self, wire_bytes: float, link: Link) -> float:

@@ -45,7 +45,8 @@ class SlowSimulator:
         }
         for group in plan.groups:
             replica = replica_of(design_of(group), problem.cluster)
-            capacity = max(0, int(self.cost.kv_capacity_tokens(replica)))
+            beside = 0 if group.phase is Phase.DECODE else self.chunk
+            capacity = max(0, int(self.cost.kv_capacity_tokens(replica, beside)))
             place = self.places[group.id] = Place(group, replica, capacity)
             self.world.spawn(run[group.phase](place))
 

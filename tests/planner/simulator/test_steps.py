@@ -93,6 +93,6 @@ def test_decode_lines_are_the_cost_model_s_steps(batch: int, stages: int) -> Non
     )
     cost = CostModel(model_preset("llama-7b"))
     timings = GroupTimings(cost, replica)
-    for context in (1, 100, 999.5, 4000, timings.capacity_tokens):
-        (step_s,) = {Steps(timings.decode_lines(batch), context).duration_s(1)}
+    for context in (1, 100, 999.5, 4000, timings.capacity_tokens()):
+        step_s = Steps(timings.decode_lines(batch), context).duration_s(1)
         assert step_s == pytest.approx(cost.decode_step_s(replica, batch, context))

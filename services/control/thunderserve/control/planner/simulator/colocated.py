@@ -39,7 +39,7 @@ class ColocatedGroup:
         max_running: int,
         batching: ColocatedBatching,
     ) -> None:
-        self.memory = KvMemory(timings.capacity_tokens)
+        self.memory = KvMemory(timings.capacity_tokens(chunk_tokens))
         self.queued_tokens = 0
         self._timings = timings
         self._chunk_tokens = chunk_tokens

@@ -28,7 +28,7 @@ class DecodeGroup:
     def __init__(
         self, timings: GroupTimings, timeline: Timeline, records: Records, *, max_running: int
     ) -> None:
-        self.memory = KvMemory(timings.capacity_tokens)
+        self.memory = KvMemory(timings.capacity_tokens())
         self.queued_tokens = 0
         self._max_running = max_running
         self._records = records

@@ -26,7 +26,7 @@ class PrefillGroup:
     def __init__(
         self, timings: GroupTimings, timeline: Timeline, records: Records, *, chunk_tokens: int
     ) -> None:
-        self.memory = KvMemory(timings.capacity_tokens)
+        self.memory = KvMemory(timings.capacity_tokens(chunk_tokens))
         self.queued_tokens = 0
         self._timings = timings
         self._chunk_tokens = chunk_tokens

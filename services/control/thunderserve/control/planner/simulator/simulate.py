@@ -19,11 +19,11 @@ not hold a request even alone refuses it; when all do, it never finishes, and mi
 Not simulated: kernel launches, sampling and tokenising, the control plane, failures, and memory
 that answers take only as they grow (SGLang admits a few more, and puts some off again).
 
-The emulated engine (`thunderserve.engine.emulated`) differs: it computes whole prompts one by one
-without sharing passes or pipelining, knows no KV memory and no limit of running requests, sends a
-cache whole after the prompt, holds each request to the step time of the batch that it met when its
-step began, lets requests join at once instead of between steps, and takes the step time as a
-function of the batch alone.
+The emulated engine (`thunderserve.engine.emulated`) differs. It computes whole prompts one by one
+and shares no passes; it knows no pipelines, no KV memory and no limit of running requests; prompts
+and answers of a colocated group do not slow each other; a cache is sent whole, after the prompt. A
+request starts to decode when its cache is there, not between two steps, and each of its steps takes
+what the batch's size says as that step begins, whatever the contexts.
 """
 
 from __future__ import annotations

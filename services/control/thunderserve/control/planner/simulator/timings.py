@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.simulator.steps import Lines, lines_of
@@ -22,6 +21,7 @@ class GroupTimings:
     def __init__(self, cost: CostModel, replica: Replica) -> None:
         self._cost = cost
         self._replica = replica
+        self._rates = [cost.stage_rates(stage) for stage in replica]
         self._lines: dict[int, Lines] = {}
 
     @property
@@ -29,26 +29,24 @@ class GroupTimings:
         """Pipeline stages."""
         return len(self._replica)
 
-    @cached_property
-    def capacity_tokens(self) -> int:
-        """Tokens whose KV cache fits; 0 when not even the weights do."""
-        return max(0, int(self._cost.kv_capacity_tokens(self._replica)))
+    def capacity_tokens(self, chunk_tokens: int = 0) -> int:
+        """Tokens whose KV cache fits beside the activations of such a chunk; 0 when none do."""
+        return max(0, int(self._cost.kv_capacity_tokens(self._replica, chunk_tokens)))
 
     def decode_lines(self, batch: int) -> Lines:
         """Time of a decode step of that many requests, by the context that it finds."""
         if batch not in self._lines:
             self._lines[batch] = lines_of(
                 lambda context: self._cost.decode_step_s(self._replica, batch, context),
-                self.capacity_tokens,
+                self.capacity_tokens(),
             )
         return self._lines[batch]
 
     def stages_s(self, work: Work) -> list[tuple[float, float]]:
         """(time, time to hand over to the next) of one pass at every stage."""
-        cost = self._cost
         return [
-            (cost.stage_work_s(stage, work), cost.hop_s(stage, work.tokens))
-            for stage in self._replica
+            (rates.time_s(work), rates.hop_s + rates.hop_token_s * work.tokens)
+            for rates in self._rates
         ]
 
     def round_s(self, works: Sequence[Work]) -> float:
