@@ -63,6 +63,7 @@ def draw_lines(
     y_label: str,
     y_range: tuple[float, float] | None = None,
     mark_y: float | None = None,
+    log_x: bool = False,
 ) -> None:
     """Draw lines, each named at its end.
 
@@ -74,8 +75,14 @@ def draw_lines(
         y_label: With its unit.
         y_range: Of the axis; what the points need when left out.
         mark_y: A height to mark, such as a target.
+        log_x: Give every factor the same width, and the points' own values as ticks.
     """
     figure, axes = _figure(title, x_label, y_label)
+    if log_x:
+        ticks = sorted({x for line in lines for x, _ in line.points})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     for i, line in enumerate(lines):
         xs, ys = zip(*line.points, strict=True) if line.points else ((), ())
         width = 2.4 if i == 0 else 1.4
