@@ -34,8 +34,43 @@ def test_plan_writes_a_plan_file_for_a_cluster_file(
 
     assert status == 0
     plan = plan_from_mapping(json.loads(capsys.readouterr().out))
-    assert {gpu.node for group in plan.groups for gpu in group.gpus} == {"n0", "n1"}
+    assert {gpu.node for group in plan.groups for gpu in group.gpus} <= {"n0", "n1"}
+    assert sum(route.weight for route in plan.routes) == pytest.approx(1)
     assert plan.model == "llama-7b"
+
+
+def test_plan_prints_the_same_bytes_for_the_same_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How long it took is said on stderr; the search ends long before its time budget."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER, encoding="utf-8")
+    arguments = ("plan", "--cluster", str(file), "--model", "llama-7b", "--rate", "2")
+
+    outputs = []
+    for _ in range(2):
+        assert main([*arguments, "--time-budget", "600", "-o", "json"]) == 0
+        outputs.append(capsys.readouterr())
+
+    assert outputs[0].out == outputs[1].out
+    assert "searched for" in outputs[0].err
+
+
+def test_plan_certifies_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the plan file and in the table; the table shows each group's load, too."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER, encoding="utf-8")
+    arguments = ("plan", "--cluster", str(file), "--model", "llama-7b", "--certify", *SHORT)
+
+    assert main([*arguments, "-o", "json"]) == 0
+    certificate = plan_from_mapping(json.loads(capsys.readouterr().out)).certificate
+    assert certificate is not None
+    assert certificate.upper_bound >= certificate.objective > 0
+
+    assert main([*arguments]) == 0
+    table = capsys.readouterr().out
+    assert f"certificate ({certificate.method})" in table
+    assert "LOAD req/s" in table
 
 
 def test_plan_reads_a_models_folder_and_shows_a_table(

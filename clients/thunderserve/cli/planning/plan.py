@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,8 +63,6 @@ def _searched(problem: Problem, seed: int, budget_s: float) -> Plan:
 
 
 def _certified(problem: Problem, plan: Plan, budget_s: float) -> Plan:
-    from dataclasses import replace  # noqa: PLC0415 - as above
-
     from thunderserve.cli.progress import timed  # noqa: PLC0415 - as above
     from thunderserve.control.planner.certificate import certify  # noqa: PLC0415 - as above
 

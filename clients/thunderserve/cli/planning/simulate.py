@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thunderserve.cli.planning.options import (
+    ArrivalKind,
     Output,
     PlanFile,
     PlannedOptions,
@@ -59,7 +61,9 @@ def command(
     )
 
     served = read_plan(plan)
-    problem, trace = read_planned_problem(given, served), read_trace(given, drawn, seed=seed)
+    # The problem's own workload is not simulated, so nothing needs to be fitted to a trace for it.
+    problem = read_planned_problem(replace(given, arrivals=ArrivalKind.POISSON), served)
+    trace = read_trace(given, drawn, seed=seed)
     _refuse_broken(served, problem)
     policy = ServingPolicy(
         dispatch=Dispatch.SHORTEST_QUEUE if shortest_queue else Dispatch.WEIGHTED,
@@ -86,8 +90,6 @@ def _refuse_broken(plan: Plan, problem: Problem) -> None:
 
 
 def _mapping(report: SimulationReport, rate_rps: float) -> dict[str, Any]:
-    from dataclasses import fields  # noqa: PLC0415 - as above
-
     figures = {field.name: getattr(report, field.name) for field in fields(report)}
     del figures["outcomes"]  # one row per request
     return {"rate_rps": rate_rps, **figures}
