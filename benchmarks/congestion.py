@@ -33,7 +33,7 @@ from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.change import with_links
+from thunderserve.control.planner.change import as_started, with_links
 from thunderserve.control.planner.design import design_of
 from thunderserve.control.planner.evaluate import Evaluator, Seat
 from thunderserve.control.planner.follow import follow_routes
@@ -166,6 +166,7 @@ def _problem(wire: WireMode, rate_rps: float) -> Problem:
 def _hour(problem: Problem, seed: int) -> Iterator[Step]:
     """Every step of the hour."""
     calm = _solve(problem)
+    problem = as_started(problem, calm)
     light = replanned = calm
     for cluster in drifting(problem.cluster, steps=STEPS, seed=seed):
         now = replace(problem, cluster=cluster)

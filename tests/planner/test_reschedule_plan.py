@@ -170,3 +170,12 @@ def test_a_plan_whose_layers_are_another_model_s_is_refused(make_problem: MakePr
     plan = Plan(0, "mine", 0, problem.model.name, (short,), (Route("g0", "g0", 1.0),))
     with pytest.raises(InvalidArgumentError, match="holds 31 layers; llama-7b has 32"):
         reschedule_plan(problem, plan)
+
+
+def test_engines_keep_the_chunks_that_they_were_started_with(make_problem: MakeProblem) -> None:
+    problem = make_problem(["A40"], ["A40"], workload=PROMPTS)
+    plan = replace(plan_of(problem, "PD"), chunk_tokens=512)
+    small = replace(problem, engine=EngineLimits(chunk_tokens=(512,)))
+    found = reschedule_plan(problem, plan)
+    assert found.plan.chunk_tokens == 512
+    assert found.plan.predicted == reschedule_plan(small, plan).plan.predicted

@@ -15,7 +15,7 @@ from thunderserve.cli.planning.inputs import read_planned_problem
 from thunderserve.cli.progress import working
 from thunderserve.console.output import make_table, say
 from thunderserve.console.views import plan_report
-from thunderserve.control.planner.change import without_nodes
+from thunderserve.control.planner.change import as_started, without_nodes
 from thunderserve.control.planner.reload import Replan, weigh_replan
 from thunderserve.control.planner.reschedule import Rescheduled, reschedule_plan
 from thunderserve.control.planner.solve import solve
@@ -77,6 +77,7 @@ def _weigh(problem: Problem, light: Plan, change: Change, full: Replanning) -> R
     if not full.time_budget_s:
         return None
     left = replace(problem, cluster=without_nodes(problem.cluster, change.lost))
+    left = as_started(left, light)
     try:
         with working("searching for a full re-plan"):
             anew = solve(

@@ -12,11 +12,19 @@ from thunderserve.core.hardware import Cluster, Link, Node
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thunderserve.control.planner.problem import Problem
     from thunderserve.core.catalogue import Catalogue
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Gpu, Group, Plan
 
-__all__ = ["check_made_for", "hosts_of", "surviving_groups", "with_links", "without_nodes"]
+__all__ = [
+    "as_started",
+    "check_made_for",
+    "hosts_of",
+    "surviving_groups",
+    "with_links",
+    "without_nodes",
+]
 
 
 def hosts_of(plan: Plan, types: Catalogue, port: Link) -> Cluster:
@@ -56,6 +64,13 @@ def with_links(cluster: Cluster, links: Sequence[tuple[str, str, Link]]) -> Clus
     anew = {frozenset(each[:2]) for each in links}
     kept = (each for each in cluster.links if frozenset(each[:2]) not in anew)
     return replace(cluster, links=(*kept, *links))
+
+
+def as_started(problem: Problem, plan: Plan) -> Problem:
+    """The problem for engines that run already: the size of chunks is set when they start."""
+    if not plan.chunk_tokens:
+        return problem
+    return replace(problem, engine=replace(problem.engine, chunk_tokens=(plan.chunk_tokens,)))
 
 
 def surviving_groups(plan: Plan, lost: Sequence[str]) -> tuple[Group, ...]:

@@ -50,7 +50,7 @@ def weigh_replan(
     """What a full re-plan gives and costs.
 
     Args:
-        problem: What both serve.
+        problem: What both serve, in chunks of the same size.
         before: Groups that hold weights now.
         plan: The full re-plan.
         bytes_per_s: At which a host loads weights.

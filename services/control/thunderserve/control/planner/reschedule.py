@@ -10,7 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.change import check_made_for, surviving_groups, without_nodes
+from thunderserve.control.planner.change import (
+    as_started,
+    check_made_for,
+    surviving_groups,
+    without_nodes,
+)
 from thunderserve.control.planner.design import design_of
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
 from thunderserve.control.planner.follow import follow_routes
@@ -82,6 +87,7 @@ def reschedule_plan(problem: Problem, plan: Plan, *, lost: Sequence[str] = ()) -
         UnavailableError: No group that is left, in any phase that it can take, serves anyone.
     """
     check_made_for(plan, problem.cluster, problem.model)
+    problem = as_started(problem, plan)
     problem = replace(problem, cluster=without_nodes(problem.cluster, lost))
     groups = surviving_groups(plan, lost)
     gone = tuple(group.id for group in plan.groups if group not in groups)
