@@ -2,16 +2,19 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup services protos demo up test lint compose-test model pins clean
 
-PROTOS := $(shell find protos -name '*.proto')
+PROTOS := $(shell find services/kvlink -name '*.so' -delete
+	find protos -name '*.proto')
+NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
 PROJECT := pyproject.toml protos/generate.py deploy/setup/python.sh $(wildcard requirements/*.txt)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: services .venv/.installed .venv/.stubs ## Make .venv, install etcd and Redis when missing
+setup: services .venv/.installed .venv/.stubs .venv/.native ## Make .venv, install etcd and Redis when missing
 
 services:
 	@deploy/setup/services.sh
+	@deploy/setup/compiler.sh
 
 .venv/.installed: $(PROJECT)
 	@deploy/setup/python.sh
@@ -19,6 +22,10 @@ services:
 
 .venv/.stubs: .venv/.installed $(PROTOS)
 	@.venv/bin/python protos/generate.py
+	@touch $@
+
+.venv/.native: .venv/.installed $(NATIVE)
+	@.venv/bin/python services/kvlink/build_native.py || true
 	@touch $@
 
 protos: .venv/.stubs ## Generate the stubs again after an edit of a .proto

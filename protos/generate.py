@@ -1,13 +1,16 @@
-"""Build hook: turns the contract into Python stubs beside the `.proto` files.
+"""Build hook: turns the contract into Python stubs beside the `.proto` files, and compiles kvlink.
 
-The stubs are not kept in git. `pip install -e .` and every wheel build make them; after an edit
-of a `.proto`, `python protos/generate.py` makes them again.
+Neither is kept in git. `pip install -e .` and every wheel build make them; after an edit of a
+`.proto`, `python protos/generate.py` makes the stubs again, after one of kvlink's C++,
+`python services/kvlink/build_native.py` the library. Without a C++ compiler the wheel is pure.
 """
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import sys
+import sysconfig
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,19 +21,25 @@ except ModuleNotFoundError:  # run by hand, outside a build
     BuildHookInterface = object  # type: ignore[assignment, misc]
 
 ROOT = Path(__file__).parent
+KVLINK = ROOT.parent / "services" / "kvlink"
 
 
 class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Generates the stubs before hatchling collects files."""
+    """Generates stubs and compiles before hatchling collects files."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Generate, and tell hatchling that the git-ignored results belong to the build."""
         generated = generate()
+        library: Path | None = runpy.run_path(str(KVLINK / "build_native.py"))["build"]()
         if version == "editable":  # the source roots are on the path already
             return
         build_data["force_include"].update(
             {str(path): path.relative_to(ROOT).as_posix() for path in generated}
         )
+        if library is not None:
+            build_data["force_include"][str(library)] = library.relative_to(KVLINK).as_posix()
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data.update(pure_python=False, tag=f"py3-none-{platform}")
 
 
 def generate() -> list[Path]:

@@ -33,26 +33,32 @@ class Codec(Protocol):
     def payload_bytes(self, layer_count: int, page_count: int) -> int:
         """Size of an encoded block."""
 
-    def encode(self, values: Values) -> memoryview:
-        """The payload of a block.
+    def encode(self, values: Values, out: memoryview | None = None) -> memoryview:
+        """The payload of a block; `out` is memory that it may be written to.
 
         Raises:
             NonFiniteKvError: NaN or infinity, in a codec that cannot carry them.
         """
 
-    def decode(self, payload: memoryview, layer_count: int, page_count: int) -> Values:
-        """The block of a payload; the result may share the payload's memory.
+    def decode(
+        self,
+        payload: memoryview,
+        layer_count: int,
+        page_count: int,
+        out: memoryview | None = None,
+    ) -> Values:
+        """The block of a payload, in the payload's memory, in `out`, or in new memory.
 
         Raises:
-            FrameError: The payload has another size than the block's.
+            FrameError: Another size than the block's, or bytes that no codec writes.
         """
 
 
 def codec_for(mode: WireMode, layout: KvLayout, block: Block) -> Codec:
     """The codec that carries `block` in a transfer of `mode`: never larger than the raw values.
 
-    A channel's statistics cost as much as two tokens of it, so a block of very few tokens is
-    smaller as it is; each frame says which codec made it.
+    A group's ends cost as much as two tokens of it, and codes come in eights, so a block of very
+    few tokens is smaller as it is; each frame says which codec made it.
     """
     raw = Raw16Codec(layout)
     if mode is WireMode.RAW16:

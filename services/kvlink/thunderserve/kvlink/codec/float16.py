@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["from_float32", "has_non_finite", "to_float32"]
-
-_EXPONENT = {"bfloat16": np.uint16(0x7F80), "float16": np.uint16(0x7C00)}
+__all__ = ["from_float32", "to_float32"]
 
 
 def to_float32(bits: npt.NDArray[np.uint16], dtype: str) -> npt.NDArray[np.float32]:
@@ -26,9 +24,3 @@ def from_float32(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
     return (rounded >> np.uint32(16)).astype(np.uint16)
-
-
-def has_non_finite(bits: npt.NDArray[np.uint16], dtype: str) -> bool:
-    """True when any value is NaN or infinite."""
-    mask = _EXPONENT[dtype]
-    return bool(((bits & mask) == mask).any())

@@ -29,14 +29,20 @@ class Raw16Codec:
         """Two bytes a value."""
         return self._layout.page_layer_bytes * layer_count * page_count
 
-    def encode(self, values: npt.NDArray[np.uint16]) -> memoryview:
+    def encode(self, values: npt.NDArray[np.uint16], out: memoryview | None = None) -> memoryview:
         """The values' own memory when it is contiguous, in the machine's (little) byte order."""
+        del out  # nothing is written
         return np.ascontiguousarray(values).reshape(-1).data.cast("B")
 
     def decode(
-        self, payload: memoryview, layer_count: int, page_count: int
+        self,
+        payload: memoryview,
+        layer_count: int,
+        page_count: int,
+        out: memoryview | None = None,
     ) -> npt.NDArray[np.uint16]:
         """A view of the payload."""
+        del out  # nothing is written
         if payload.nbytes != self.payload_bytes(layer_count, page_count):
             raise FrameError(f"a raw16 payload of {payload.nbytes} bytes for {page_count} pages")
         values = np.frombuffer(payload, dtype=np.uint16)

@@ -38,7 +38,7 @@ __all__ = [
     "make_frame",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # goes up with every change of the frames or of a codec's bytes
 Buffer = bytes | bytearray | memoryview
 _MAGIC = b"TSKV"
 _FIELDS = struct.Struct(">4sHBBQQIIIIII")
