@@ -8,7 +8,7 @@ JSON::
      "strategies": [
        {"name": "hexgen",
         "goodput_rps": 6.1,             highest rate of which target_ratio are in time
-        "goodput_99_rps": 4.0,          highest of which 99% are, with a plan made for that
+        "goodput_99_rps": 4.0,          highest of which 99% are, perhaps with another plan
         "goodput_per_usd": 1950.0,      requests in time for a dollar, of the GPUs it uses
         "throughput_tokens_per_s": 1037.0, "usd_per_hour": 11.33, "planning_cpu_s": 2.6,
         "ours_ratio": 1.16,             our goodput, as a multiple of it; null when it has none

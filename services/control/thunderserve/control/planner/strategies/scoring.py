@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.simulator import ServingPolicy, highest_rate, simulate
+from thunderserve.control.planner.simulator import RateSearch, ServingPolicy, highest_rate, simulate
 from thunderserve.control.planner.simulator.policy import AS_BUILT
 from thunderserve.control.planner.strategies.registry import strategy_named
 from thunderserve.control.planner.validate import validate
@@ -13,10 +13,10 @@ from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from thunderserve.control.planner.problem import Problem
-    from thunderserve.control.planner.simulator import RateSearch
+    from thunderserve.control.planner.strategies.strategy import Strategy
     from thunderserve.core.trace import Trace
 
 __all__ = ["STRICT_RATIO", "Curves", "Score", "attainment_curves", "score_strategy"]
@@ -30,10 +30,10 @@ class Score:
     """What a strategy makes of a cluster.
 
     Attributes:
-        plan: None when it has none; `refused` says why.
+        plan: With the highest rate on target; None when it has none, and `refused` says why.
         policy: How its system serves that plan, of the ways it may.
         goodput_rps: The highest rate of which the problem's target share is in time.
-        goodput_99_rps: The highest of which 99% is, with a plan made for that.
+        goodput_99_rps: The highest of which 99% is; the plan may be another.
         throughput_tokens_per_s: Answer tokens at the goodput.
         usd_per_hour: Of the GPUs that the plan uses.
         planning_s: By the clock that was given.
@@ -68,6 +68,8 @@ def score_strategy(
 ) -> Score:
     """Plan for both shares, check the plans, and search the highest rates that they serve.
 
+    For each share the better plan counts: the cost model that made them may be wrong.
+
     Args:
         name: The strategy's.
         problem: As it is for all strategies.
@@ -75,16 +77,17 @@ def score_strategy(
         seed: Of the strategy's draws.
         clock: Seconds, for how long planning takes.
     """
+    strategy, strict = strategy_named(name), replace(problem, target_ratio=STRICT_RATIO)
     began_s = clock()
     try:
-        plan = strategy_named(name).plan(problem, seed=seed, clock=clock)
+        plan = strategy.plan(problem, seed=seed, clock=clock)
         planning_s = clock() - began_s
-        policy, goodput = _goodput(name, plan, problem, trace)
-        strict = replace(problem, target_ratio=STRICT_RATIO)
-        strict_plan = strategy_named(name).plan(strict, seed=seed, clock=clock)
-        _, goodput_99 = _goodput(name, strict_plan, strict, trace)
+        plans = (plan, strategy.plan(strict, seed=seed, clock=clock))
+        best = _best(strategy, plans, problem, trace)
+        best_99 = _best(strategy, plans, strict, trace)
     except InvalidArgumentError as error:
         return Score(strategy=name, refused=str(error))
+    goodput = best.search
     tokens = (
         point.report.throughput_tokens_per_s
         for point in goodput.points
@@ -92,33 +95,40 @@ def score_strategy(
     )
     return Score(
         strategy=name,
-        plan=plan,
-        policy=policy,
+        plan=best.plan,
+        policy=best.policy,
         goodput_rps=goodput.rate_rps,
-        goodput_99_rps=goodput_99.rate_rps,
+        goodput_99_rps=best_99.search.rate_rps,
         throughput_tokens_per_s=next(tokens, 0.0),
-        usd_per_hour=_usd_per_hour(plan, problem),
+        usd_per_hour=_usd_per_hour(best.plan, problem),
         planning_s=planning_s,
     )
 
 
-def _goodput(
-    name: str, plan: Plan, problem: Problem, trace: Trace
-) -> tuple[ServingPolicy, RateSearch]:
-    """The highest rate on target, served as suits the plan best.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    plan: Plan
+    policy: ServingPolicy
+    search: RateSearch
+
+
+def _best(strategy: Strategy, plans: Iterable[Plan], problem: Problem, trace: Trace) -> _Found:
+    """The plan, and the way to serve it, with the highest rate on target.
 
     Raises:
-        InvalidArgumentError: The plan breaks a rule.
+        InvalidArgumentError: A plan breaks a rule.
     """
-    strategy = strategy_named(name)
     posed = strategy.pose(problem)
-    if violations := validate(plan, posed):
-        raise InvalidArgumentError(f"{name}'s plan is invalid: {violations[0].reason}")
-    searches = [
-        (policy, highest_rate(plan, posed, trace, target_ratio=problem.target_ratio, policy=policy))
-        for policy in strategy.policies
-    ]
-    return max(searches, key=lambda search: search[1].rate_rps)
+    found = []
+    for plan in dict.fromkeys(plans):
+        if violations := validate(plan, posed):
+            raise InvalidArgumentError(f"{strategy.name}: {violations[0].reason}")
+        for policy in strategy.policies:
+            search = highest_rate(
+                plan, posed, trace, target_ratio=problem.target_ratio, policy=policy
+            )
+            found.append(_Found(plan, policy, search))
+    return max(found, key=lambda each: each.search.rate_rps)
 
 
 def attainment_curves(
