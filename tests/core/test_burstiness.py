@@ -36,14 +36,15 @@ def test_expected_burstiness_of_a_poisson_process_is_known() -> None:
     assert found.skewness == pytest.approx((1 / math.sqrt(2), 1 / math.sqrt(20)), abs=1e-3)
 
 
-def test_expected_burstiness_is_that_of_a_long_sample() -> None:
-    """Two hundred thousand arrivals of three levels."""
-    bursty = Workload("bursty", 3.0, ((1, 1),), BURSTS)
-    sample = sample_trace(bursty, requests=200_000)
+@pytest.mark.parametrize(("rate_rps", "requests"), [(3.0, 200_000), (0.2, 100_000)])
+def test_expected_burstiness_is_that_of_a_long_sample(rate_rps: float, requests: int) -> None:
+    """Three levels: so fast that bursts decide, and so slow that single arrivals do."""
+    bursty = Workload("bursty", rate_rps, ((1, 1),), BURSTS)
+    sample = sample_trace(bursty, requests=requests)
 
     found = measure_burstiness([r.arrival_s for r in sample.requests], WINDOWS_S)
 
-    wanted = expected_burstiness(BURSTS, 3.0, WINDOWS_S)
+    wanted = expected_burstiness(BURSTS, rate_rps, WINDOWS_S)
     assert found.interval_cv == pytest.approx(wanted.interval_cv, rel=0.05)
     assert found.dispersion == pytest.approx(wanted.dispersion, rel=0.05)
     assert found.silence_ratio == pytest.approx(wanted.silence_ratio, abs=0.02)

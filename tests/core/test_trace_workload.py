@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,12 +33,16 @@ def test_thin_pairs_keeps_all_when_they_are_few() -> None:
 
 
 def test_thin_pairs_keeps_what_answers_have_to_do_with_prompts() -> None:
-    """The longer the prompt the longer, or the shorter, the answer; or neither."""
+    """The longer the prompt the longer, or the shorter, the answer; or somewhat, or not."""
     draws = Draws(1)
     longer = [(1 + 1000 * x, 1 + 100 * x) for x in (draws.uniform() for _ in range(5000))]
     shorter = [(prompt, 101 - output) for prompt, output in longer]
     neither = [(prompt, 1 + 100 * draws.uniform()) for prompt, _ in longer]
+    noisy = [(prompt, output + 100 * draws.uniform()) for prompt, output in longer]
 
+    assert dependence(thin_pairs(noisy, 100)) == pytest.approx(
+        dependence(tuple(sorted(noisy))), abs=0.05
+    )
     assert dependence(thin_pairs(longer, 100)) > 0.99
     assert dependence(thin_pairs(shorter, 100)) < -0.99
     assert abs(dependence(thin_pairs(neither, 100))) < 0.1
