@@ -5,8 +5,9 @@
 Fleets of LLaMA-30B groups on hosts of four GPUs like those of the `paper-cloud-32` preset, half of
 them prefilling. A host is lost and the workload turns from conversations to code, at as many
 requests per second for each group. `linked` fleets have another speed between every two hosts, so
-that no two groups are alike. CPU seconds of one process; the ratio is to assessing the present
-phases once, in the same run: that is what a route costs.
+that no two groups are alike. CPU seconds of one process; `x_one_assessment` is to assessing the
+present phases once, in the same run: that is what new routes cost. `x_best_goodput` is to the best
+of all assignments of phases, tried one by one; for small fleets only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import json
 import platform
 import time
 from dataclasses import replace
-from itertools import combinations, cycle, islice
+from itertools import combinations, cycle, islice, product
 
+from thunderserve.control.planner.change import without_nodes
 from thunderserve.control.planner.design import design_of
 from thunderserve.control.planner.evaluate import Evaluator, Seat
 from thunderserve.control.planner.problem import Problem
@@ -34,6 +36,7 @@ MODEL = model_preset("llama-30b")
 TP = {"A40": 2, "A6000": 2, "A5000": 4, "3090Ti": 4}
 HOST_GPUS = 4
 RPS_PER_GROUP = 0.25
+TRIED_GROUPS = 12
 FLEETS = ((12, False), (12, True), (64, False), (64, True))
 
 
@@ -67,7 +70,7 @@ def measure(groups: int, *, linked: bool) -> dict[str, float | str]:
     spent_s = time.process_time() - began_s
     once_s = _assess_once_s(code, plan)
     name = f"groups_{groups}_linked" if linked else f"groups_{groups}"
-    return {
+    figures: dict[str, float | str] = {
         f"{name}_cpu_s": spent_s,
         f"{name}_x_one_assessment": spent_s / once_s,
         f"{name}_flows_solved": found.plan.search_evaluations,
@@ -75,6 +78,24 @@ def measure(groups: int, *, linked: bool) -> dict[str, float | str]:
         f"{name}_goodput_without_flips_rps": found.routed_rps,
         f"{name}_goodput_rps": found.goodput_rps,
     }
+    if groups <= TRIED_GROUPS:
+        best_rps = _best_rps(code, found.plan, lost)
+        figures[f"{name}_x_best_goodput"] = found.goodput_rps / best_rps
+    return figures
+
+
+def _best_rps(problem: Problem, plan: Plan, lost: str) -> float:
+    evaluator = Evaluator(replace(problem, cluster=without_nodes(problem.cluster, [lost])))
+    designs = [(group.id, design_of(group)) for group in plan.groups]
+    return max(
+        evaluator.assess(
+            [
+                Seat(name, phase, design)
+                for (name, design), phase in zip(designs, phases, strict=True)
+            ]
+        ).flow.attained_rps
+        for phases in product((Phase.PREFILL, Phase.DECODE), repeat=len(designs))
+    )
 
 
 def _assess_once_s(problem: Problem, plan: Plan) -> float:
