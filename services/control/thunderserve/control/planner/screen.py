@@ -20,27 +20,45 @@ from thunderserve.core.plan import Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from thunderserve.control.planner.blocks import Block, Layout
+    from thunderserve.control.planner.blocks import Block
     from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.evaluate import Evaluator
     from thunderserve.control.planner.flow import Station
 
-__all__ = ["Screen", "segments"]
+__all__ = ["Screen", "Supply", "segments"]
 
 Segment = tuple[float, float]
 """Requests that miss their bounds of each one more; how many requests per second more."""
 
+Curve = Counter[float]
+"""Requests per second at each number that miss their bounds of each one more."""
+
 HEADROOM = 1e-4
 """What room to spare counts, of the requests served: among equal layouts, the roomiest."""
 
+_NOTHING = 1e-9
+"""Requests per second that are left of a difference of equal numbers."""
+
+_FINE, _COARSE, _FEW = 1e-3, 1e-2, 0.03
+"""Misses are rounded, finely where they are few, so that a curve is short however many groups."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Curves:
-    """What a block can do in each phase, the cheapest requests first."""
+class Supply:
+    """What blocks can do in each phase."""
 
-    prefill: tuple[Segment, ...]
-    decode: tuple[Segment, ...]
-    colocated: tuple[Segment, ...]
+    prefill: Curve
+    decode: Curve
+    colocated: Curve
+
+    def plus(self, changes: Iterable[tuple[Supply, int]]) -> Supply:
+        """With so many times more of each."""
+        total = Supply(self.prefill.copy(), self.decode.copy(), self.colocated.copy())
+        for each, times in changes:
+            _add(total.prefill, each.prefill, times)
+            _add(total.decode, each.decode, times)
+            _add(total.colocated, each.colocated, times)
+        return total
 
 
 class Screen:
@@ -55,39 +73,32 @@ class Screen:
         self._shapes = evaluator.shapes
         self._ports = evaluator.ports
         self._seats = seats
-        self._curves: dict[Block, _Curves] = {}
+        self._supplies: dict[Block, Supply] = {}
         self._sent_bytes = kv_wire_bytes(
             self._problem.model, self._problem.workload.prompt.mean, self._problem.wire_mode
         )
 
-    def value(self, state: Layout) -> float:
-        """Requests per second: what the objective asks for, about."""
-        prefill, decode, colocated = Counter[float](), Counter[float](), Counter[float]()
-        for block, count in state:
-            curves = self._curves_of(block)
-            for totals, curve in (
-                (prefill, curves.prefill),
-                (decode, curves.decode),
-                (colocated, curves.colocated),
-            ):
-                for miss, more in curve:
-                    totals[miss] += count * more
-        gains = [(1 - miss, more) for miss, more in _in_series(prefill, decode)]
-        gains += [(1 - miss, more) for miss, more in colocated.items()]
-        return self._best(sorted(gains, reverse=True))
+    def supply(self, counted: Iterable[tuple[Block, int]]) -> Supply:
+        """What so many of these blocks can do."""
+        each = ((self.supply_of(block), count) for block, count in counted)
+        return Supply(Counter(), Counter(), Counter()).plus(each)
 
-    def _best(self, gains: Sequence[Segment]) -> float:
-        """Requests per second of the objective, the most useful first."""
+    def supply_of(self, block: Block) -> Supply:
+        """What one block can do."""
+        if block not in self._supplies:
+            self._supplies[block] = self._draw(block)
+        return self._supplies[block]
+
+    def value(self, supply: Supply) -> float:
+        """Requests per second: what the objective asks for, about."""
+        gains = [(1 - miss, more) for miss, more in _in_series(supply.prefill, supply.decode)]
+        gains += [(1 - miss, more) for miss, more in supply.colocated.items() if more > _NOTHING]
+        gains.sort(reverse=True)
         if self._problem.objective is Objective.CAPACITY:
             return _highest(gains, self._problem.target_ratio)
         return _attained(gains, self._problem.workload.rate_rps)
 
-    def _curves_of(self, block: Block) -> _Curves:
-        if block not in self._curves:
-            self._curves[block] = self._draw(block)
-        return self._curves[block]
-
-    def _draw(self, block: Block) -> _Curves:
+    def _draw(self, block: Block) -> Supply:
         by_phase: dict[Phase, list[Segment]] = defaultdict(list)
         nodes: dict[str, None] = {}
         for phase, design in self._seats(block):
@@ -99,10 +110,10 @@ class Screen:
         sent = self._sent_bytes
         out_rps = sum(self._ports[f"{node} out"] for node in nodes) / sent
         in_rps = sum(self._ports[f"{node} in"] for node in nodes) / sent
-        return _Curves(
-            _cut(prefill, out_rps + _total(decode)),
-            _cut(decode, in_rps + _total(prefill)),
-            tuple(sorted(by_phase[Phase.COLOCATED])),
+        return Supply(
+            _rounded(_cut(prefill, out_rps + _total(decode))),
+            _rounded(_cut(decode, in_rps + _total(prefill))),
+            _rounded(by_phase[Phase.COLOCATED]),
         )
 
 
@@ -125,33 +136,46 @@ def segments(station: Station) -> list[Segment]:
     return [(slope, min(end, most) - start) for (start, slope, _), end in pieces if start < most]
 
 
-def _cut(curve: Sequence[Segment], most: float) -> tuple[Segment, ...]:
+def _add(total: Curve, more: Curve, times: int) -> None:
+    for miss, rps in more.items():
+        total[miss] += times * rps
+
+
+def _rounded(curve: Iterable[Segment]) -> Curve:
+    made: Curve = Counter()
+    for miss, more in curve:
+        step = _FINE if miss < _FEW else _COARSE
+        made[round(miss / step) * step] += more
+    return made
+
+
+def _cut(curve: Sequence[Segment], most: float) -> list[Segment]:
     """The curve up to that many requests per second."""
-    kept = []
+    kept: list[Segment] = []
     for miss, more in curve:
         if most <= 0:
             break
         kept.append((miss, min(more, most)))
         most -= more
-    return tuple(kept)
+    return kept
 
 
 def _total(curve: Iterable[Segment]) -> float:
     return sum(more for _, more in curve)
 
 
-def _in_series(first: Counter[float], then: Counter[float]) -> list[Segment]:
+def _in_series(first: Curve, then: Curve) -> list[Segment]:
     """Requests that go through one of the first and one of the second, cheapest with cheapest."""
     made: list[Segment] = []
     ones, others = sorted(first.items(), reverse=True), sorted(then.items(), reverse=True)
     left_one = left_other = 0.0
     miss_one = miss_other = 0.0
     while True:
-        if left_one <= 0:
+        if left_one <= _NOTHING:
             if not ones:
                 return made
             miss_one, left_one = ones.pop()
-        if left_other <= 0:
+        if left_other <= _NOTHING:
             if not others:
                 return made
             miss_other, left_other = others.pop()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.blocks import Block, Blocks, Layout, layout
@@ -14,7 +14,7 @@ from thunderserve.control.planner.moves import changes, crossings
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins, Counts, Part
 from thunderserve.control.planner.pooled import Copies, pooled_problem, renamed
-from thunderserve.control.planner.screen import Screen
+from thunderserve.control.planner.screen import Screen, Supply
 from thunderserve.control.planner.starts import starting_partitions
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
@@ -32,6 +32,9 @@ _PHASE_ORDER = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
 _START_HASTES = 3
 _MOST_NODES = 4
 """Nodes of one block: orders of alike ones are all compared."""
+
+_MOST_ROUTES = 4000
+"""Routes of a flow that is solved during the search."""
 
 _INFLEXIBLE = 1e-3
 """What a layout is worth, of its score, that lacks groups which can flip: less than any other."""
@@ -100,9 +103,9 @@ class SearchSpace:
 
     def neighbours(self, state: Layout) -> list[Layout]:
         """States that one move makes of one block or of all its like, the most promising first."""
-        counts = dict(state)
+        counts, supply = dict(state), self._screen.supply(state)
         found = {
-            self._changed(counts, change, times): 0
+            self._changed(counts, supply, change, times): 0
             for change in self._sampled(self._moves(counts))
             for times in self._times(counts, change)
         }
@@ -110,12 +113,31 @@ class SearchSpace:
         return sorted(found, key=self.estimate, reverse=True)
 
     def climbed(self, state: Layout) -> Layout:
-        """The state after the steepest ascent of the estimate."""
+        """A state that no move improves, by the estimate.
+
+        Every block in turn gets its best change; when none helps, two moves at once may.
+        """
+        best = state
         while True:
-            around = self.neighbours(state)
-            if not around or self.estimate(around[0]) <= self.estimate(state):
-                return state
-            state = around[0]
+            before = self.estimate(best)
+            for block, _ in best:
+                best = self._with_best_change(best, block)
+            if self.estimate(best) <= before:
+                best = max([best, *self.neighbours(best)[:1]], key=self.estimate)
+            if self.estimate(best) <= before:
+                return best
+
+    def _with_best_change(self, state: Layout, block: Block) -> Layout:
+        counts = dict(state)
+        if block not in counts:
+            return state
+        supply = self._screen.supply(state)
+        around = [
+            self._changed(counts, supply, change, times)
+            for change in (((block,), made) for made in self._changes_of(block))
+            for times in self._times(counts, change)
+        ]
+        return max([state, *around], key=self.estimate)
 
     def _moves(self, counts: dict[Block, int]) -> list[Change]:
         """Every move within a block, and two of them at once; and those that join two blocks."""
@@ -148,19 +170,28 @@ class SearchSpace:
 
     @staticmethod
     def _times(counts: dict[Block, int], change: Change) -> list[int]:
-        """How often a change is made at once: to one block, to half of its like, to all."""
+        """How often a change is made at once: to all blocks of a kind, or 1, 2, 4... of them."""
         gone = change[0]
         most = min(counts[block] // gone.count(block) for block in gone)
-        return sorted({min(1, most), most // 2, most} - {0})
+        return [*(2**i for i in range(most.bit_length()) if 2**i < most), *([most] if most else [])]
 
-    @staticmethod
-    def _changed(counts: dict[Block, int], change: Change, times: int) -> Layout:
+    def _changed(
+        self, counts: dict[Block, int], supply: Supply, change: Change, times: int
+    ) -> Layout:
+        """The state after a change, estimated by what it changes."""
+        gone, come = change
         made = dict(counts)
-        for block in change[0]:
+        for block in gone:
             made[block] -= times
-        for block in change[1]:
+        for block in come:
             made[block] = made.get(block, 0) + times
-        return layout(made)
+        state = layout(made)
+        if state not in self._estimates:
+            less = ((self._screen.supply_of(block), -times) for block in gone)
+            more = ((self._screen.supply_of(block), times) for block in come)
+            value = self._screen.value(supply.plus(chain(less, more)))
+            self._estimates[state] = self._judged(value, state)
+        return state
 
     def _changes_of(self, block: Block) -> tuple[tuple[Block, ...], ...]:
         if block not in self._changes:
@@ -202,16 +233,23 @@ class SearchSpace:
     def estimate(self, state: Layout) -> float:
         """Its worth without solving a flow."""
         if state not in self._estimates:
-            self._estimates[state] = self._judged(self._screen.value(state), state)
+            value = self._screen.value(self._screen.supply(state))
+            self._estimates[state] = self._judged(value, state)
         return self._estimates[state]
 
     def score(self, state: Layout) -> float:
-        """Its worth by its best flow."""
+        """Its worth by its best flow; where that has too many routes, by its estimate."""
         if state not in self._scores:
-            posed = pooled_problem(self.evaluator, self._copies(state))
-            value = self.evaluator.solve(posed).score
-            self._scores[state] = self._judged(value, state)
+            self._scores[state] = self._computed_score(state)
         return self._scores[state]
+
+    def _computed_score(self, state: Layout) -> float:
+        copies = self._copies(state)
+        kinds = Counter(phase for each in copies for phase, _ in set(each.held))
+        if kinds[Phase.PREFILL] * kinds[Phase.DECODE] > _MOST_ROUTES:
+            return self.estimate(state)
+        posed = pooled_problem(self.evaluator, copies)
+        return self._judged(self.evaluator.solve(posed).score, state)
 
     def _copies(self, state: Layout) -> list[Copies]:
         placed: dict[Block, list[dict[str, str]]] = defaultdict(list)
