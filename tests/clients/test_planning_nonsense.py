@@ -167,6 +167,14 @@ def simulated(refused: Any, folder: Path, plan: Any) -> str:
     return line
 
 
+def test_simulate_refuses_hosts_of_unknown_price(refused: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    text = json.dumps(plan_file([PREFILL, DECODE])).replace("A40", "A30")
+    file.write_text(text, encoding="utf-8")
+    line = refused("simulate", "--plan", str(file), "--profile", "tensor_dense")
+    assert "price of A30; give it under usd_per_hour" in line
+
+
 def test_simulate_names_every_violation_on_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

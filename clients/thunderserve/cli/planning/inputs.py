@@ -81,12 +81,19 @@ def read_planned_problem(given: PlannedOptions, plan: Plan) -> Problem:
     if given.cluster:
         return read_problem(named)
     types = catalogue(given.profile or PRESET_PROFILE)
+    port = Link(_NOMINAL_GBIT_PER_S * GIGABIT_PER_S, _NOMINAL_LATENCY_S)
+    cluster = hosts_of(plan, types, port)
+    if unpriced := sorted(types.unpriced.intersection(kind.name for kind in cluster.types)):
+        raise InvalidArgumentError(
+            f"nobody has told the price of {unpriced[0]}; give it under usd_per_hour in a file, and "
+            "that file by --cluster",
+            param="cluster",
+        )
     say(
         f"no --cluster: the plan's hosts, each behind {_NOMINAL_GBIT_PER_S:.0f} Gbit/s, with the "
         f"figures of {types.profile}"
     )
-    port = Link(_NOMINAL_GBIT_PER_S * GIGABIT_PER_S, _NOMINAL_LATENCY_S)
-    return read_problem(named, cluster=hosts_of(plan, types, port))
+    return read_problem(named, cluster=cluster)
 
 
 def read_trace(given: ProblemOptions, drawn: TraceOptions, *, seed: int) -> Trace:
