@@ -85,8 +85,8 @@ def read_planned_problem(given: PlannedOptions, plan: Plan) -> Problem:
     cluster = hosts_of(plan, types, port)
     if unpriced := sorted(types.unpriced.intersection(kind.name for kind in cluster.types)):
         raise InvalidArgumentError(
-            f"nobody has told the price of {unpriced[0]}; give it under usd_per_hour in a file, and "
-            "that file by --cluster",
+            f"nobody has told the price of {unpriced[0]}; give it under usd_per_hour in a "
+            "file, and that file by --cluster",
             param="cluster",
         )
     say(
