@@ -26,7 +26,7 @@ Data goes to stdout, messages to stderr. Exit status: 0 ok, 1 error, 2 usage, 3 
 """
 
 # Modules of `planning`; each has a `command`.
-_PLANNING = ("plan", "simulate", "compare", "reschedule")
+_PLANNING = ("plan", "simulate", "compare", "rent", "reschedule")
 
 _SERVICES = {
     "control": "Run a control-plane replica.",

@@ -34,7 +34,7 @@ def certify(
     """
     began_s = clock()
     evaluator = Evaluator(problem)
-    objective = plan_worth(evaluator, plan)
+    objective = plan_worth(evaluator, plan).objective_rps
     best = best_of(evaluator, time_limit_s=time_budget_s - (clock() - began_s))
     return Certificate(
         "exact" if best.exact else "bound", objective, max(objective, best.upper_bound)
