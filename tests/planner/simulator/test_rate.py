@@ -36,8 +36,10 @@ def search(
 ) -> Search:
     """Searches with prompts that take 0.1 s each, one by one, at even distances."""
 
-    def found(ttft_s: float, *, rate_rps: float = 2.0, **given: float) -> RateSearch:
-        problem = make_problem(["A40"], ["A40"], slo=Slo(ttft_s, 1.0))
+    def found(
+        ttft_s: float, *, tpot_s: float = 1.0, rate_rps: float = 2.0, **given: float
+    ) -> RateSearch:
+        problem = make_problem(["A40"], ["A40"], slo=Slo(ttft_s, tpot_s))
         trace = make_trace(
             200, gap_s=lambda _: 1 / rate_rps, prompt=lambda _: 100, output=lambda _: 2
         )
@@ -64,9 +66,10 @@ def test_highest_rate_rises_when_fewer_need_to_be_in_time(search: Search) -> Non
 
 
 def test_highest_rate_is_zero_when_no_rate_attains_the_target(search: Search) -> None:
-    found = search(SERVICE_S / 2, runs=6)
-    assert found.rate_rps == 0.0
-    assert len(found.points) == 6
+    for bounds in ({"ttft_s": SERVICE_S / 2}, {"ttft_s": 1.0, "tpot_s": 1e-4}):
+        found = search(**bounds, runs=6)
+        assert found.rate_rps == 0.0
+        assert len(found.points) == 6
 
 
 def test_highest_rate_is_open_above_when_every_rate_attains_the_target(search: Search) -> None:
