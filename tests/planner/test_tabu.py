@@ -14,7 +14,14 @@ def neighbours(at: int) -> list[int]:
 
 def test_search_crosses_a_valley() -> None:
     found = tabu_search(
-        0, neighbours, HEIGHTS.__getitem__, width=9, tenure=4, patience=6, enough=lambda: False
+        0,
+        neighbours,
+        HEIGHTS.__getitem__,
+        width=9,
+        leash=99,
+        tenure=4,
+        patience=6,
+        enough=lambda: False,
     )
     assert found == 5
 
@@ -22,7 +29,14 @@ def test_search_crosses_a_valley() -> None:
 def test_search_returns_to_where_it_was_when_nothing_is_tabu_for_long() -> None:
     """With a memory of one state it oscillates at the foot of its hill."""
     found = tabu_search(
-        0, neighbours, HEIGHTS.__getitem__, width=9, tenure=1, patience=20, enough=lambda: False
+        0,
+        neighbours,
+        HEIGHTS.__getitem__,
+        width=9,
+        leash=99,
+        tenure=1,
+        patience=20,
+        enough=lambda: False,
     )
     assert found == 0
 
@@ -35,13 +49,22 @@ def test_search_ends_when_out_of_time() -> None:
         visited.append(at)
         return HEIGHTS[at]
 
-    tabu_search(0, neighbours, score, width=9, tenure=9, patience=99, enough=lambda: next(calls))
+    tabu_search(
+        0, neighbours, score, width=9, leash=99, tenure=9, patience=99, enough=lambda: next(calls)
+    )
     assert max(visited) == 2
 
 
 def test_search_ends_when_every_neighbour_is_tabu() -> None:
     found = tabu_search(
-        0, lambda _: [0], HEIGHTS.__getitem__, width=9, tenure=3, patience=5, enough=lambda: False
+        0,
+        lambda _: [0],
+        HEIGHTS.__getitem__,
+        width=9,
+        leash=99,
+        tenure=3,
+        patience=5,
+        enough=lambda: False,
     )
     assert found == 0
 
@@ -58,7 +81,7 @@ def test_aspiration_admits_a_tabu_state_that_beats_the_best() -> None:
         return [1, 2] if at == 0 else [0, 1, 2]
 
     found = tabu_search(
-        0, around, worth.__getitem__, width=9, tenure=9, patience=6, enough=lambda: False
+        0, around, worth.__getitem__, width=9, leash=99, tenure=9, patience=6, enough=lambda: False
     )
     assert found == 1
 
@@ -77,8 +100,32 @@ def test_search_scores_the_most_promising_that_are_not_tabu() -> None:
         lambda _: [0, 1, 2, 3, 4],
         score,
         width=2,
+        leash=99,
         tenure=9,
         patience=9,
         enough=lambda: next(calls),
     )
     assert scored == {0, 1, 2, 3}
+
+
+def test_search_returns_to_the_best_at_the_end_of_its_leash() -> None:
+    """From 0 a slope leads down to the left without end; the way up begins at 0 again."""
+
+    def around(at: int) -> list[int]:
+        return [-1, 1] if at == 0 else [at - 1 if at < 0 else at + 1]
+
+    worth = {0: 5.0, 1: 2.0, 2: 3.0, 3: 9.0}
+    found = [
+        tabu_search(
+            0,
+            around,
+            lambda at: worth.get(at, 4.0),
+            width=9,
+            tenure=99,
+            leash=leash,
+            patience=20,
+            enough=lambda: False,
+        )
+        for leash in (4, 99)
+    ]
+    assert found == [3, 0]

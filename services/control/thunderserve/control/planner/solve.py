@@ -32,6 +32,7 @@ class SearchSettings:
         neighbours: Neighbours of every state whose flow is solved.
         samples: Pairs of moves that are looked at from every state, without a flow.
         tenure: States that stay forbidden.
+        leash: Iterations without a better state before it returns to the best.
         patience: Iterations without a better state before it ends.
         evaluations: Flows that are solved, about, before it ends.
     """
@@ -40,6 +41,7 @@ class SearchSettings:
     neighbours: int = 12
     samples: int = 200
     tenure: int = 50
+    leash: int = 5
     patience: int = 25
     evaluations: int = 2000
 
@@ -143,6 +145,7 @@ def _search(space: SearchSpace, settings: SearchSettings, watch: _Watch) -> Layo
         watch.score,
         width=settings.neighbours,
         tenure=settings.tenure,
+        leash=settings.leash,
         patience=settings.patience,
         enough=watch.enough,
     )

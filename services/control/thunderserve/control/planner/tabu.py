@@ -19,6 +19,7 @@ def tabu_search(
     *,
     width: int,
     tenure: int,
+    leash: int,
     patience: int,
     enough: Callable[[], bool],
 ) -> _State:
@@ -30,6 +31,7 @@ def tabu_search(
         score: What to maximise; remembered by the caller, as states come back.
         width: How many of a state's neighbours are scored.
         tenure: How many of the last states are forbidden, unless they beat the best.
+        leash: Iterations without a better state after which it goes on from the best again.
         patience: Iterations without a better state after which the search ends.
         enough: Ends it early.
 
@@ -48,4 +50,6 @@ def tabu_search(
         tabu.append(current)
         if score(current) > score(best):
             best, stale = current, 0
+        elif stale % leash == 0:
+            current = best
     return best
