@@ -9,10 +9,10 @@ from thunderserve.core.plan import Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thunderserve.control.planner.design import Design
     from thunderserve.control.planner.problem import EngineLimits
+    from thunderserve.core.plan import Group
 
-__all__ = ["can_flip", "flippable_share"]
+__all__ = ["can_flip", "flippable_ratio", "share_of"]
 
 
 def can_flip(phase: Phase, pp: int, engine: EngineLimits) -> bool:
@@ -20,11 +20,15 @@ def can_flip(phase: Phase, pp: int, engine: EngineLimits) -> bool:
     return phase is not Phase.COLOCATED and pp <= engine.flip_max_pp
 
 
-def flippable_share(groups: Iterable[tuple[Phase, Design, int]], engine: EngineLimits) -> float:
-    """The share of GPUs in groups that can flip; each counts as often as it says."""
+def flippable_ratio(groups: Iterable[Group], engine: EngineLimits) -> float:
+    """The share of the groups' GPUs in those that can flip."""
+    return share_of((len(group.gpus), can_flip(group.phase, group.pp, engine)) for group in groups)
+
+
+def share_of(gpus: Iterable[tuple[int, bool]]) -> float:
+    """The share of GPUs that can flip; all, when there are none."""
     able = total = 0
-    for phase, design, count in groups:
-        gpus = count * sum(len(stage.types) for stage in design.stages)
-        total += gpus
-        able += gpus * can_flip(phase, design.pp, engine)
+    for number, flips in gpus:
+        total += number
+        able += number * flips
     return able / total if total else 1.0

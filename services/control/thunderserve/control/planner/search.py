@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.blocks import Block, Blocks, Layout, layout
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
-from thunderserve.control.planner.flexibility import flippable_share
+from thunderserve.control.planner.flexibility import can_flip, share_of
 from thunderserve.control.planner.moves import changes, crossings
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins, Counts, Part
@@ -268,9 +268,14 @@ class SearchSpace:
         """Too few groups that can flip: the more, the better, but never as good as enough."""
         if self._problem.flippable_ratio <= 0 or value <= 0:
             return value
-        held = ((*each, count) for block, count in state for each in self._held(block))
-        missing = self._problem.flippable_ratio - flippable_share(held, self._problem.engine)
-        return value if missing <= 0 else value * _INFLEXIBLE * (1 - missing)
+        engine = self._problem.engine
+        gpus = (
+            (count * design.tp * design.pp, can_flip(phase, design.pp, engine))
+            for block, count in state
+            for phase, design in self._held(block)
+        )
+        missing = self._problem.flippable_ratio - share_of(gpus)
+        return value if missing <= 0 else value * _INFLEXIBLE * (1 - missing / 2)
 
     def assess(self, state: Layout) -> Assessment:
         """Its best flow; parts that cannot hold the model stay idle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
@@ -132,15 +133,18 @@ def solve_reported(
     space = SearchSpace(problem, Draws(seed), samples=settings.samples)
     watch = _Watch(space, settings, time_budget_s, clock)
     best = _search(space, settings, watch)
-    plan = plan_of(space.evaluator, space.assess(best), strategy=STRATEGY, seed=seed)
-    report = watch.report(best)
+    assessed = space.assess(best)
+    plan = plan_of(space.evaluator, assessed, strategy=STRATEGY, seed=seed)
+    report = watch.report(assessed.score)
     return Solution(replace(plan, search_seconds=report.seconds), report)
 
 
 def _search(space: SearchSpace, settings: SearchSettings, watch: _Watch) -> Layout:
-    starts = [space.climbed(start) for start in space.starts()[: settings.starts]]
+    starts = space.starts()[: settings.starts]
+    # The first start counts as it is, should climbing take all the time.
+    climbed = [starts[0], *takewhile(lambda _: not watch.enough(), map(space.climbed, starts))]
     return tabu_search(
-        max(starts, key=watch.score),
+        max(climbed, key=watch.score),
         space.neighbours,
         watch.score,
         width=settings.neighbours,
@@ -184,11 +188,11 @@ class _Watch:
             self._ending = Ending.EVALUATIONS
         return self._ending is not Ending.PATIENCE
 
-    def report(self, best: Layout) -> SearchReport:
+    def report(self, score: float) -> SearchReport:
         """How it went."""
         return SearchReport(
             self._ending,
-            self._space.score(best),
+            score,
             self._space.evaluator.flows_solved,
             self._clock() - self._began_s,
             tuple(self._progress),
