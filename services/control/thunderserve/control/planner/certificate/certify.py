@@ -34,7 +34,9 @@ def certify(
     """
     began_s = clock()
     evaluator = Evaluator(problem)
-    objective = plan_worth(evaluator, plan).objective_rps
+    own = plan.chunk_tokens in problem.engine.chunk_tokens[1:]
+    chunked = evaluator.with_chunk(plan.chunk_tokens) if own else evaluator
+    objective = plan_worth(chunked, plan).objective_rps
     best = best_of(evaluator, time_limit_s=time_budget_s - (clock() - began_s))
     return Certificate(
         "exact" if best.exact else "bound", objective, max(objective, best.upper_bound)

@@ -7,6 +7,7 @@
             flow through a column <= capacity * copies
             loss of a column >= slope * flow - offset * copies, for each of its lines
             bytes through each port <= what it carries
+            GPUs of groups that can flip >= the wanted share of all groups'
             flow <= demand                               (or attained >= target * served)
 
 With copies and patterns whole and every node a site of its own, a solution is a plan and the best
@@ -20,11 +21,15 @@ patterns as columns, which make the relaxation tight.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.certificate.patterns import Pattern, patterns_of
 from thunderserve.control.planner.certificate.program import Answer, Program
+from thunderserve.control.planner.flexibility import can_flip
 from thunderserve.control.planner.problem import Objective, Problem
+from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.partition import Counts
 
 __all__ = ["Master"]
+
+# Of one GPU: a node's prefill counts before all that it does otherwise.
+_RANK = MappingProxyType({Phase.PREFILL: 1.0, Phase.DECODE: 0.0, Phase.COLOCATED: 1e-3})
 
 
 class Master:
@@ -77,6 +85,7 @@ class Master:
         for place, column in enumerate(stock.columns):
             self._add_station_rows(place, column, loss_gain=0.0 if counted else -1.0)
         self._add_port_rows()
+        self._add_flippable_row()
         gains = zip(self.flows, (lane.attainment_ratio for lane in stock.lanes), strict=True)
         self.attained = [*gains, *((loss, -1.0) for loss in self._losses)]
         self._add_demand_row(counted=counted)
@@ -84,6 +93,25 @@ class Master:
     def solve(self, *, integers: bool = True, time_limit_s: float = 600.0) -> Answer:
         """The best mix of columns."""
         return self.program.solve(integers=integers, time_limit_s=time_limit_s)
+
+    def order(self, alike: Sequence[str]) -> None:
+        """Leave out solutions that differ by which of alike nodes does what.
+
+        Of two neighbours, the later has no more GPUs in prefill; of such, no more in groups that do
+        both. Any solution can be put in that order, so none is lost but its mirror images.
+        """
+        places = {site.nodes[0]: index for index, site in enumerate(self._stock.sites)}
+        for earlier, later in pairwise(alike):
+            first, second = self._rank(places[earlier]), self._rank(places[later])
+            self.program.add_row([*second, *((copy, -rank) for copy, rank in first)], 0.0)
+
+    def _rank(self, site: int) -> list[tuple[int, float]]:
+        """What orders a site: its copies, each with its rank."""
+        columns = zip(self.copies, self._stock.columns, strict=True)
+        ranks = [
+            (copy, _RANK[c.phase] * sum(c.counts)) for copy, c in columns if c.sites == (site,)
+        ]
+        return [(copy, rank) for copy, rank in ranks if rank]
 
     def _add_packing_rows(self) -> None:
         cut: set[int] = set()
@@ -136,6 +164,17 @@ class Master:
                 sent[port].append((flow, each / self._stock.ports[port]))
         for terms in sent.values():
             self.program.add_row(terms, 1.0)
+
+    def _add_flippable_row(self) -> None:
+        """GPUs in groups that can flip are the wanted share of those in groups, at least."""
+        wanted, engine = self._problem.flippable_ratio, self._problem.engine
+        if wanted <= 0:
+            return
+        terms = [
+            (copy, sum(column.counts) * (wanted - can_flip(column.phase, column.design.pp, engine)))
+            for copy, column in zip(self.copies, self._stock.columns, strict=True)
+        ]
+        self.program.add_row(terms, 0.0)
 
     def _add_demand_row(self, *, counted: bool) -> None:
         if not counted:
