@@ -145,9 +145,10 @@ def _draw(path: Path, rows: Sequence[dict[str, tuple[int, float]]]) -> None:
     from thunderserve.cli.planning.charts import Line, draw_lines  # noqa: PLC0415 - an extra
 
     titles = {"ours": "all rows", "capacities": "capacity rows", "shares": "no rows"}
+    most = {name: max(row[name][0] for row in rows) for name in titles}
     lines = [
         Line(
-            f"{title} ({rows[0][name][0]} to {rows[-1][name][0]} routes)",
+            f"{title}: {most[name]} route{'s' * (most[name] > 1)}",
             tuple((100 * load, row[name][1]) for load, row in zip(LOADS, rows, strict=True)),
         )
         for name, title in titles.items()
