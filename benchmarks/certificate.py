@@ -2,6 +2,7 @@
 
     benchmarks/certificate.py                  100 clusters of 4-8 mixed GPUs, then 8-128 GPUs
     benchmarks/certificate.py --clusters 20 --sizes 8,32 -o json
+    benchmarks/certificate.py --clusters 0 --proof-s 10 --figure gaps.png
 
 Gaps are of `solve`'s plan against the proven optimum, or against the bound where that is not
 proven. Times are CPU seconds of one process.
@@ -14,6 +15,8 @@ import json
 import platform
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.certificate import certify
 from thunderserve.control.planner.problem import EngineLimits, Objective, Problem
@@ -25,6 +28,9 @@ from thunderserve.core.model import model_preset
 from thunderserve.core.plan import Certificate, Gpu, Phase
 from thunderserve.core.slo import Slo
 from thunderserve.core.workload import workload_preset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 KINDS = ("A40", "A6000", "A5000", "3090Ti")
 ALL = (Phase.PREFILL, Phase.DECODE, Phase.COLOCATED)
@@ -78,13 +84,15 @@ def sized_problem(gpus: int, objective: Objective) -> Problem:
     )
 
 
-def measured(problem: Problem, seed: int) -> tuple[Certificate, float, float]:
+def measured(
+    problem: Problem, seed: int, proof_s: float = CERTIFY_BUDGET_S
+) -> tuple[Certificate, float, float]:
     """The certificate of the search's plan, with CPU seconds of the search and of the proof."""
     clock = time.process_time
     began = clock()
     plan = solve(problem, seed=seed, clock=clock, time_budget_s=SEARCH_BUDGET_S)
     searched = clock()
-    found = certify(problem, plan, clock=clock, time_budget_s=CERTIFY_BUDGET_S)
+    found = certify(problem, plan, clock=clock, time_budget_s=proof_s)
     return found, searched - began, clock() - searched
 
 
@@ -105,11 +113,11 @@ def small(clusters: int) -> dict[str, float]:
     }
 
 
-def sized(gpus: int) -> dict[str, float | str]:
+def sized(gpus: int, proof_s: float) -> dict[str, float | str]:
     """The paper's hosts in number."""
     figures: dict[str, float | str] = {}
     for objective in Objective:
-        found, search, proof = measured(sized_problem(gpus, objective), 0)
+        found, search, proof = measured(sized_problem(gpus, objective), 0, proof_s)
         name = f"{gpus}_gpus_{objective}"
         figures[f"{name}_method"] = found.method
         figures[f"{name}_gap_ratio"] = found.gap_ratio
@@ -118,18 +126,46 @@ def sized(gpus: int) -> dict[str, float | str]:
     return figures
 
 
+def draw(path: Path, sizes: Sequence[int], figures: Mapping[str, float | str]) -> None:
+    """Gaps as clusters grow."""
+    from thunderserve.cli.planning.charts import Line, draw_lines  # noqa: PLC0415 - an extra
+
+    lines = [
+        Line(
+            f"for {objective}",
+            tuple(
+                (gpus, 100 * float(figures[f"{gpus}_gpus_{objective}_gap_ratio"])) for gpus in sizes
+            ),
+        )
+        for objective in Objective
+    ]
+    draw_lines(
+        path,
+        lines,
+        title="What the search's plan may miss of the best",
+        x_label="GPUs",
+        y_label="gap to the proven bound, %",
+        log_x=True,
+    )
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--clusters", type=int, default=100)
     parser.add_argument("--sizes", default="8,16,32,64,128")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("--proof-s", type=float, default=CERTIFY_BUDGET_S)
+    parser.add_argument("--figure", type=Path, help="a PNG file: gaps as clusters grow")
     given = parser.parse_args()
     figures: dict[str, float | str] = {"machine": platform.machine()}
     if given.clusters:
         figures |= small(given.clusters)
-    for gpus in filter(None, given.sizes.split(",")):
-        figures |= sized(int(gpus))
+    sizes = [int(gpus) for gpus in filter(None, given.sizes.split(","))]
+    for gpus in sizes:
+        figures |= sized(gpus, given.proof_s)
+    if given.figure:
+        draw(given.figure, sizes, figures)
     if given.output == "json":
         print(json.dumps(figures))
         return
