@@ -59,7 +59,7 @@ def best_backend() -> Backend:
     if library is not None:
         return NativeCodec(library, library.kvlink_int4_level())
     _log.warning(
-        "int4 runs in numpy, about a hundred times slower: there is no compiled codec. Install a "
+        "int4 runs in numpy, some twenty times slower: there is no compiled codec. Install a "
         "C++ compiler (Debian: apt-get install g++), then install thunderserve again, or run "
         "`python services/kvlink/build_native.py` in a checkout"
     )

@@ -134,9 +134,16 @@ KVLINK_TARGET bool quantise(const uint16_t* values, size_t tokens, size_t count,
   return true;
 }
 
+inline void prefetch(const uint32_t* words, size_t ahead, size_t line) {
+  const uintptr_t address = uintptr_t(words) + ahead * sizeof *words + 64 * line;
+  __builtin_prefetch(reinterpret_cast<const void*>(address));
+}
+
 template <class V, class D>
 struct Dequantiser {
   using F = typename V::F;
+  static constexpr size_t kRun = 4 * V::kChannels;
+  static constexpr size_t kLines = V::kChannels * sizeof(uint32_t) / 64;  // of a vector's codes
   alignas(64) float middle[kTileChannels], half[kTileChannels];
 
   KVLINK_TARGET bool scales(ConstEncoded record, size_t count) {
@@ -157,21 +164,27 @@ struct Dequantiser {
     return valid;
   }
 
+  // A few vectors of one token, then of the next: whole runs of lines are written at a time. The
+  // codes of two words on are fetched meanwhile; beyond the payload that asks for nothing.
   template <size_t kTokens, bool kStream>
   KVLINK_TARGET void word(const uint32_t* words, size_t stride, size_t tokens, size_t count,
                           uint16_t* values) const {
-    for (size_t c = 0; c < count; c += V::kChannels) {
-      const F m0 = V::load(middle + c), m1 = V::load(middle + c + V::kChannels / 2);
-      const F h0 = V::load(half + c), h1 = V::load(half + c + V::kChannels / 2);
-      const auto w = V::load_words(words + c, D{});
+    for (size_t first = 0; first < count; first += kRun) {
+      const size_t end = first + kRun < count ? first + kRun : count;
       for (size_t t = 0; t < (kTokens ? kTokens : tokens); ++t) {
-        const F x0 = V::mul_add(V::level(w.part[0], t), h0, m0);
-        const F x1 = V::mul_add(V::level(w.part[1], t), h1, m1);
-        const auto narrow = V::narrow(x0, x1, D{});
-        if (kStream)
-          V::stream(values + t * stride + c, narrow);
-        else
-          V::store(values + t * stride + c, narrow);
+        for (size_t c = first; c < end; c += V::kChannels) {
+          if (t < kLines) prefetch(words, c + 2 * stride, t);
+          const F m0 = V::load(middle + c), m1 = V::load(middle + c + V::kChannels / 2);
+          const F h0 = V::load(half + c), h1 = V::load(half + c + V::kChannels / 2);
+          const auto w = V::load_words(words + c, D{});
+          const F x0 = V::mul_add(V::level(w.part[0], t), h0, m0);
+          const F x1 = V::mul_add(V::level(w.part[1], t), h1, m1);
+          const auto narrow = V::narrow(x0, x1, D{});
+          if (kStream)
+            V::stream(values + t * stride + c, narrow);
+          else
+            V::store(values + t * stride + c, narrow);
+        }
       }
     }
   }

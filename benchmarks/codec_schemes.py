@@ -1,0 +1,173 @@
+"""Ways to put a KV cache into 4 bits, on the demo model's cache and on one with outlier channels.
+
+    .venv/bin/python benchmarks/codec_schemes.py [-o json] [--figure docs/codec_schemes.svg]
+
+Each scheme is tried as one transfer of a prompt's cache: the error of keys, of values and of what
+the last token's attention gives; then, on the text that follows, perplexity, divergence of the next
+token's distribution, positions whose likeliest token stays; and free-running greedy tokens up to
+the first that differs. Nothing depends on time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from demo_kv import Samples, following_logits, greedy, load, outlier_shift, read
+from schemes import Scheme, schemes
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from demo_kv import Shift
+    from network import Llama
+
+PROMPT_TOKENS, NEXT_TOKENS, GREEDY_TOKENS = 512, 128, 32
+SAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One scheme on one cache; errors are rms over the rms of what varies."""
+
+    cache: str
+    scheme: str
+    bits_per_value: float
+    key_error_ratio: float
+    value_error_ratio: float
+    attention_error_ratio: float
+    perplexity_x_raw16: float
+    divergence_nats: float
+    top_token_agreement_ratio: float
+    greedy_agreement_ratio: float
+
+
+def main() -> None:
+    """Command-line entry."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    arguments = parser.parse_args()
+    figures = measure(arguments.samples)
+    if arguments.figure is not None:
+        draw(figures, arguments.figure)
+    if arguments.output == "json":
+        print(json.dumps([asdict(one) for one in figures], indent=1))
+        return
+    print(f"{'cache':9} {'scheme':34} bits   keys values   attn   ppl x     KL   top1 greedy")
+    for f in figures:
+        print(
+            f"{f.cache:9} {f.scheme:34} {f.bits_per_value:4.2f} {f.key_error_ratio:6.4f} "
+            f"{f.value_error_ratio:6.4f} {f.attention_error_ratio:6.4f} "
+            f"{f.perplexity_x_raw16:7.4f} {f.divergence_nats:6.4f} {f.top_token_agreement_ratio:6.4f} "
+            f"{f.greedy_agreement_ratio:6.3f}"
+        )
+
+
+@torch.no_grad()
+def measure(samples: int) -> list[Figures]:
+    """Every scheme on both caches."""
+    model = load()
+    figures = []
+    for cache, shift in (("demo", None), ("outliers", outlier_shift(model.config))):
+        read_samples = read(model, PROMPT_TOKENS, NEXT_TOKENS, samples, shift)
+        trial = _Trial(model, read_samples, shift)
+        figures += [trial.figures(cache, scheme) for scheme in schemes(model.config, PROMPT_TOKENS)]
+    return figures
+
+
+class _Trial:
+    """The samples of one cache and what raw16 gives on them."""
+
+    def __init__(self, model: Llama, samples: Samples, shift: Shift | None) -> None:
+        self._model, self._samples, self._shift = model, samples, shift
+        self._logits = following_logits(model, samples, samples.cache, shift)
+        self._answers = greedy(model, samples, samples.cache, GREEDY_TOKENS, shift)
+        self._attention = _attention(samples, samples.cache)
+
+    def figures(self, cache: str, scheme: Scheme) -> Figures:
+        """One scheme."""
+        keys, values = self._samples.cache.float().unbind(2)
+        arrived = torch.stack((scheme.keys(keys), scheme.values(values)), dim=2).bfloat16()
+        lossy_keys, lossy_values = arrived.float().unbind(2)
+        logits = following_logits(self._model, self._samples, arrived, self._shift)
+        answers = greedy(self._model, self._samples, arrived, GREEDY_TOKENS, self._shift)
+        same = (answers == self._answers).int().cumprod(dim=1)
+        return Figures(
+            cache,
+            scheme.name,
+            scheme.bits_per_value,
+            _error(lossy_keys, keys, 2),
+            _error(lossy_values, values, 2),
+            _error(_attention(self._samples, arrived), self._attention, 0),
+            math.exp(self._loss(logits) - self._loss(self._logits)),
+            _divergence(self._logits, logits),
+            float((logits.argmax(-1) == self._logits.argmax(-1)).float().mean()),
+            float(same.sum()) / same.numel(),
+        )
+
+    def _loss(self, logits: Tensor) -> float:
+        """Nats per token of the text that follows."""
+        wanted = self._samples.following[:, 1:]
+        return float(functional.cross_entropy(logits.flatten(0, 1), wanted.flatten()))
+
+
+def _divergence(exact: Tensor, lossy: Tensor) -> float:
+    """Kullback-Leibler divergence of the next token's distribution, mean over positions."""
+    exact, lossy = (x.flatten(0, 1).log_softmax(-1) for x in (exact, lossy))
+    return float(functional.kl_div(lossy, exact, reduction="batchmean", log_target=True))
+
+
+def _error(lossy: Tensor, exact: Tensor, over: int) -> float:
+    """Rms of the difference over the rms deviation along dimension `over`."""
+    varies = exact - exact.mean(dim=over, keepdim=True)
+    return float((lossy - exact).pow(2).mean().sqrt() / varies.pow(2).mean().sqrt())
+
+
+def _attention(samples: Samples, cache: Tensor) -> Tensor:
+    """(B, layers, heads, d): what the last token's queries read from a cache."""
+    keys, values = cache.float().transpose(3, 4).unbind(2)
+    per_head = samples.last_queries.shape[2] // keys.shape[2]
+    keys, values = (x.repeat_interleave(per_head, dim=2) for x in (keys, values))
+    scores = (keys @ samples.last_queries[..., None]).squeeze(-1) / math.sqrt(keys.shape[-1])
+    return (scores.softmax(-1)[..., None, :] @ values).squeeze(-2)
+
+
+def draw(figures: list[Figures], path: Path) -> None:
+    """Attention error and divergence of each scheme, both caches."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only for the figure
+
+    names = [f.scheme for f in figures if f.cache == "demo"]
+    figure = Figure(figsize=(10, 0.32 * len(names) + 1.4), layout="constrained")
+    columns = (
+        ("attention_error_ratio", "error of the attention's output"),
+        (
+            "perplexity_x_raw16",
+            "perplexity over raw16's, less 1",
+        ),
+    )
+    for axes, (field, label) in zip(figure.subplots(1, 2, sharey=True), columns, strict=True):
+        for cache, marker in (("demo", "o"), ("outliers", "x")):
+            values = [getattr(f, field) for f in figures if f.cache == cache]
+            axes.plot(values, range(len(names)), marker, label=f"{cache} cache")
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.grid(visible=True, axis="both", alpha=0.3)
+    bits = [f.bits_per_value for f in figures if f.cache == "demo"]
+    first = figure.axes[0]
+    first.set_yticks(
+        range(len(names)), [f"{n} ({b:.2f})" for n, b in zip(names, bits, strict=True)]
+    )
+    first.invert_yaxis()
+    first.legend()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
