@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from thunderserve.control.planner.design import Design, DesignStage
@@ -42,7 +43,8 @@ def test_only_what_leaves_a_node_burdens_its_port(make_problem: MakeProblem) -> 
     sent = {pair.decode: dict(pair.bytes) for pair in posed.pairs}
     assert sent["near"] == {}
     assert sent["far"] == pytest.approx({"n0 out": INT4_BYTES, "n1 in": INT4_BYTES})
-    assert posed.ports["n0 out"] == pytest.approx(5e9 * 0.76)
+    assert evaluator.port_rates["n0 out"] == pytest.approx(5e9 * 0.76)
+    assert 0.5 * 5e9 * 0.76 < posed.ports["n0 out"] < 5e9 * 0.76, "full ports make transfers late"
 
 
 def test_a_transfer_takes_the_link_s_time(make_problem: MakeProblem) -> None:
@@ -87,13 +89,15 @@ def test_predicted_ttft_is_met_by_99_in_100(make_problem: MakeProblem) -> None:
     evaluator = Evaluator(problem)
     predicted = predict(evaluator, evaluator.assess([PREFILL, FAR]))
     figures = evaluator.shapes.figures(PREFILL.design, Phase.PREFILL)
-    assert figures.ttft_ratio(2.0, predicted.ttft_p99_s) == pytest.approx(0.99, abs=1e-6)
+    begun = figures.begun(np.array([2.0]), predicted.ttft_p99_s)
+    assert evaluator.shapes.share_of(begun)[0] == pytest.approx(0.99, abs=1e-5)
 
 
 def test_a_link_that_is_slower_than_its_ports_bounds_what_its_nodes_exchange(
     make_problem: MakeProblem,
 ) -> None:
-    problem = make_problem(["A40"], ["A40"], ["A40"], workload=CHAT, rate_rps=50.0)
+    patient = Slo(5.0, 5.0)
+    problem = make_problem(["A40"], ["A40"], ["A40"], workload=CHAT, rate_rps=50.0, slo=patient)
     free = Evaluator(problem).assess([PREFILL, FAR])
     slow = Link(INT4_BYTES / 0.76, 1e-4)  # one request a second
     links = (("n1", "n0", slow), ("n0", "n2", Link(1e12)))
@@ -102,11 +106,11 @@ def test_a_link_that_is_slower_than_its_ports_bounds_what_its_nodes_exchange(
 
     posed = Evaluator(narrowed).assess([PREFILL, FAR, elsewhere])
 
-    assert posed.problem.ports["n0 > n1"] == pytest.approx(INT4_BYTES)
+    assert 0.5 * INT4_BYTES < posed.problem.ports["n0 > n1"] < INT4_BYTES
     assert "n0 > n2" not in posed.problem.ports, "its ports are the bound"
     sent = {pair.decode: set(dict(pair.bytes)) for pair in posed.problem.pairs}
     assert sent["far"] == {"n0 out", "n1 in", "n0 > n1"}
     assert sent["elsewhere"] == {"n0 out", "n2 in"}
     alone = Evaluator(narrowed).assess([PREFILL, FAR])
-    assert alone.flow.served_rps == pytest.approx(1.0)
+    assert 0.5 < alone.flow.served_rps < 1.0
     assert free.flow.served_rps > 1.5

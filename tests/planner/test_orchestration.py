@@ -158,26 +158,6 @@ def test_symmetry_is_seen_through_ports_and_broken_by_them() -> None:
     assert sorted(orbits) == [[0, 3], [1, 2]]
 
 
-def test_capacity_is_what_can_be_served_on_target_whatever_arrives() -> None:
-    """Of 10 through the good pair and x through the bad one, 90 % are in time at x = 2."""
-    stations = (
-        Station("good", Phase.COLOCATED, 10.0),
-        Station("bad", Phase.COLOCATED, 10.0),
-    )
-    pairs = (Pair("good", "good", 1.0), Pair("bad", "bad", 0.4))
-    for demand in (1e-3, 1e3):
-        flow = solve_flow(FlowProblem(demand, stations, pairs, target_ratio=0.9))
-        assert flow.rps == pytest.approx((10.0, 2.0), rel=1e-6)
-        assert flow.attained_rps == pytest.approx(0.9 * 12, rel=1e-6)
-        assert flow.score == pytest.approx(12, rel=2e-3)
-
-
-def test_capacity_is_zero_when_no_route_is_on_target() -> None:
-    stations = (Station("c", Phase.COLOCATED, 10.0),)
-    flow = solve_flow(FlowProblem(1.0, stations, (Pair("c", "c", 0.8),), target_ratio=0.9))
-    assert flow.served_rps == pytest.approx(0.0, abs=1e-9)
-
-
 def test_demand_must_be_positive() -> None:
     with pytest.raises(InvalidArgumentError, match="demand_rps is 0"):
         FlowProblem(0.0, (), ())

@@ -74,7 +74,7 @@ def test_flips_say_what_they_gain(make_problem: MakeProblem) -> None:
     assert {(flip.before, flip.after) for flip in found.flips} == {(Phase.DECODE, Phase.PREFILL)}
     assert found.goodput_rps > 1.5 * found.routed_rps
     assert found.plan.predicted is not None
-    assert found.plan.predicted.goodput_rps == pytest.approx(found.goodput_rps)
+    assert found.plan.predicted.goodput_rps == pytest.approx(found.goodput_rps, rel=0.15)
 
 
 def test_groups_of_too_many_stages_are_named_and_keep_their_phase(

@@ -31,8 +31,11 @@ def plan_of(
         model=evaluator.problem.model.name,
         groups=_groups(evaluator.problem, used),
         routes=routes,
-        predicted=predict(evaluator, replace(best, seats=tuple(used))),
+        predicted=predict(
+            evaluator.with_chunk(best.chunk_tokens), replace(best, seats=tuple(used))
+        ),
         search_evaluations=evaluator.flows_solved,
+        chunk_tokens=best.chunk_tokens,
     )
 
 

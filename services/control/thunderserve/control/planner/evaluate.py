@@ -36,11 +36,16 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Groups, the flow between them and how it was posed."""
+    """Groups, the flow between them and how it was posed.
+
+    Attributes:
+        chunk_tokens: Of prompts, that are computed and sent at a time.
+    """
 
     seats: tuple[Seat, ...]
     problem: FlowProblem
     flow: Flow
+    chunk_tokens: int
 
     @property
     def score(self) -> float:
@@ -54,12 +59,20 @@ class Assessment:
 
 
 class Evaluator:
-    """Evaluates groups of one problem; a move of the search costs what it changed, and one flow."""
+    """Evaluates groups of one problem; a move of the search costs what it changed, and one flow.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: The problem.
+        chunk_tokens: Of prompts, that are computed and sent at a time; the first that the engine
+            offers when left out.
+    """
+
+    def __init__(self, problem: Problem, chunk_tokens: int | None = None) -> None:
         self.problem = problem
-        self.shapes = Shapes(problem)
+        self.chunk_tokens = chunk_tokens or problem.engine.chunk_tokens[0]
+        self.shapes = Shapes(problem, self.chunk_tokens)
         self.flows_solved = 0
+        self._others: dict[int, Evaluator] = {}
         self._shares: dict[tuple[Design, Design], dict[tuple[str, str], float]] = {}
         # Attainment of idle groups and bytes per port of routes between designs, by both ends.
         self._routes: dict[_Ends, tuple[float, tuple[tuple[str, float], ...]]] = {}
@@ -67,12 +80,27 @@ class Evaluator:
     def assess(self, seats: Sequence[Seat]) -> Assessment:
         """The best flow between these groups."""
         posed = self.flow_problem(seats)
-        return Assessment(tuple(seats), posed, self.solve(posed))
+        return Assessment(tuple(seats), posed, self.solve(posed), self.chunk_tokens)
 
     def solve(self, posed: FlowProblem) -> Flow:
         """The best flow; how many were solved is counted."""
         self.flows_solved += 1
         return solve_flow(posed)
+
+    def with_chunk(self, chunk_tokens: int) -> Evaluator:
+        """The same for chunks of another size."""
+        if chunk_tokens == self.chunk_tokens:
+            return self
+        if chunk_tokens not in self._others:
+            self._others[chunk_tokens] = Evaluator(self.problem, chunk_tokens)
+        return self._others[chunk_tokens]
+
+    def assess_best_chunk(self, seats: Sequence[Seat]) -> Assessment:
+        """The best flow over all sizes of chunks that the engine offers."""
+        sizes = self.problem.engine.chunk_tokens
+        return max(
+            (self.with_chunk(size).assess(seats) for size in sizes), key=lambda found: found.score
+        )
 
     def flow_problem(self, seats: Sequence[Seat]) -> FlowProblem:
         """What the flow between these groups is asked, unsolved."""
@@ -132,7 +160,7 @@ class Evaluator:
     def _sent_bytes(self, prefill: Seat, decode: Seat) -> tuple[tuple[str, float], ...]:
         """What a mean request sends through every port on its way between nodes."""
         problem = self.problem
-        each = kv_wire_bytes(problem.model, problem.workload.prompt.mean, problem.wire_mode)
+        each = kv_wire_bytes(problem.model, self.shapes.sample.mean_prompt, problem.wire_mode)
         sent: dict[str, float] = {}
         for (start, end), share in self._transfer_shares(prefill, decode).items():
             if start != end:
@@ -144,10 +172,17 @@ class Evaluator:
         """What bytes between two nodes pass: both ports, and the link where it is the narrowest."""
         ports = [f"{start} out", f"{end} in"]
         link = f"{start} > {end}"
-        return [*ports, link] if link in self.ports else ports
+        return [*ports, link] if link in self.port_rates else ports
 
     @cached_property
     def ports(self) -> dict[str, float]:
+        """What the flow may send per second through every port, so that transfers are in time."""
+        return {
+            port: rate * self.shapes.port_ceiling(rate) for port, rate in self.port_rates.items()
+        }
+
+    @cached_property
+    def port_rates(self) -> dict[str, float]:
         """Bytes per second of every port, and of each direction of links slower than their ports.
 
         A link that is no slower than both its ports bounds nothing that they do not.

@@ -1,150 +1,26 @@
-"""What one group can do in each phase, and how that falls as its load rises."""
+"""What one group can do in its phase."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from thunderserve.control.planner.colocating import ColocatedFigures
+from thunderserve.control.planner.decoding import DecodeFigures, step_bound_s
+from thunderserve.control.planner.prefilling import PrefillFigures
+from thunderserve.control.planner.sample import Sample
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from thunderserve.core.cost import CostModel, Replica
+    from thunderserve.control.planner.passes import PromptTimes
+    from thunderserve.control.planner.sample import FloatArray
+    from thunderserve.control.planner.waiting import Waits
     from thunderserve.core.slo import Slo
-    from thunderserve.core.workload import Workload
 
-__all__ = [
-    "BREAKPOINTS",
-    "DecodeFigures",
-    "GroupFigures",
-    "PrefillFigures",
-    "Transfer",
-    "decode_figures",
-    "decode_ratio",
-    "loss_lines",
-    "prefill_figures",
-]
-
-HIGHEST_UTILISATION = 0.95
-"""Of a prefill group: beyond it the queue has no useful length."""
-
-BREAKPOINTS = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
-"""Shares of a group's capacity at which attainment is looked at."""
-
-_BATCH_POINTS = 12
-_NOISE = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillFigures:
-    """Prefill of one group.
-
-    Attributes:
-        latency_s: To the first token without a queue, for every prompt length of the workload.
-        mean_s: Mean time that a prompt occupies the slowest stage.
-        mean_square_s2: Mean of its square.
-        capacity_rps: Requests per second, at most.
-    """
-
-    latency_s: tuple[float, ...]
-    mean_s: float
-    mean_square_s2: float
-
-    @property
-    def capacity_rps(self) -> float:
-        """Requests per second, at most."""
-        return HIGHEST_UTILISATION / self.mean_s
-
-    def ttft_ratio(self, load_rps: float, bound_s: float) -> float:
-        """Share of requests whose first token comes within `bound_s`."""
-        late = sum(self._late(load_rps, bound_s - latency) for latency in self.latency_s)
-        return 1 - late / len(self.latency_s)
-
-    def _late(self, load_rps: float, slack_s: float) -> float:
-        """Probability that a request waits longer than `slack_s`.
-
-        The mean wait is Pollaczek and Khinchine's for one server; its tail is taken to be
-        exponential, which is exact for exponential service only.
-        """
-        if slack_s < 0:
-            return 1.0
-        busy = load_rps * self.mean_s
-        if busy <= 0:
-            return 0.0
-        if busy >= 1:
-            return 1.0
-        mean_wait_s = load_rps * self.mean_square_s2 / (2 * (1 - busy))
-        return busy * math.exp(-slack_s * busy / mean_wait_s)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeFigures:
-    """Decode of one group.
-
-    Attributes:
-        curve: Ascending (requests per second, seconds per token) at growing batches; the last is
-            the batch that memory, or the bound on seconds per token, allows.
-    """
-
-    curve: tuple[tuple[float, float], ...]
-
-    @property
-    def capacity_rps(self) -> float:
-        """Requests per second, at most; 0 when the model does not fit."""
-        return self.curve[-1][0] if self.curve else 0.0
-
-    def step_s(self, load_rps: float) -> float:
-        """Seconds per token at that load."""
-        if load_rps <= self.curve[0][0]:
-            return self.curve[0][1]
-        for (low, fast), (high, slow) in pairwise(self.curve):
-            if load_rps <= high:
-                return fast + (slow - fast) * (load_rps - low) / (high - low)
-        return self.curve[-1][1]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupFigures:
-    """What a group can do in its phase; colocated groups do both."""
-
-    phase: Phase
-    prefill: PrefillFigures
-    decode: DecodeFigures
-
-    @property
-    def capacity_rps(self) -> float:
-        """Requests per second, at most; 0 when the model does not fit."""
-        if not self.decode.curve:
-            return 0.0
-        if self.phase is Phase.PREFILL:
-            return self.prefill.capacity_rps
-        if self.phase is Phase.DECODE:
-            return self.decode.capacity_rps
-        return 1 / (1 / self.prefill.capacity_rps + 1 / self.decode.capacity_rps)
-
-    @property
-    def idle_s(self) -> float:
-        """How slow it is when idle: mean time to the first token, time per later token."""
-        first_s = sum(self.prefill.latency_s) / len(self.prefill.latency_s)
-        later_s = self.decode.curve[0][1] if self.decode.curve else math.inf
-        if self.phase is Phase.COLOCATED:
-            return first_s + later_s
-        return first_s if self.phase is Phase.PREFILL else later_s
-
-    def ttft_ratio(self, load_rps: float, bound_s: float) -> float:
-        """Share of first tokens in time at that load."""
-        return self.prefill.ttft_ratio(load_rps, bound_s)
-
-    def step_s(self, load_rps: float) -> float:
-        """Seconds per token at that load; prefills of a colocated group come between the steps."""
-        if self.phase is Phase.COLOCATED:
-            left = max(1e-3, 1 - load_rps * self.prefill.mean_s)
-            return self.decode.step_s(load_rps / left) / left
-        return self.decode.step_s(load_rps)
+__all__ = ["GroupFigures", "Transfer", "pair_in_time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,120 +31,146 @@ class Transfer:
     latency_s: float = 0.0
 
     def seconds(self, tokens: float) -> float:
-        """Time to move that many tokens' KV cache."""
+        """Time to move that many tokens' KV cache, all of it at once."""
         return self.latency_s + self.s_per_token * tokens
 
+    def exposed_s(self, prompts: FloatArray, times: PromptTimes) -> FloatArray:
+        """What of the transfer comes after the first token, for every prompt.
 
-def prefill_figures(cost: CostModel, replica: Replica, workload: Workload) -> PrefillFigures:
-    """What the replica prefills of this workload."""
-    prompts = workload.prompt.values
-    periods = [cost.prefill_period_s(replica, tokens) for tokens in prompts]
-    return PrefillFigures(
-        latency_s=tuple(cost.prefill_latency_s(replica, tokens) for tokens in prompts),
-        mean_s=sum(periods) / len(periods),
-        mean_square_s2=sum(period**2 for period in periods) / len(periods),
-    )
+        A chunk can leave when it is computed and the chunks before it are gone. With t_k the moment
+        at which chunk k is computed, C_k the tokens before it and r seconds per token, the last
+        byte arrives at the latest of t_k + r * (P - C_k) over all k. The moments lie further apart
+        from chunk to chunk (attention grows), so this is convex in k and the latest is the first or
+        the last: link-bound, r * P after the first chunk is there; or compute-bound, r * the last
+        chunk after all are.
+        """
+        whole = self.s_per_token * prompts
+        hidden = times.latency_s - times.first_chunk_s
+        exposed: FloatArray = np.maximum(self.s_per_token * times.last_tokens, whole - hidden)
+        return self.latency_s + exposed
 
 
-def decode_figures(
-    cost: CostModel, replica: Replica, workload: Workload, *, bound_s: float, max_batch: int
-) -> DecodeFigures:
-    """What the replica decodes of this workload at no more than `bound_s` per token.
+@dataclass(frozen=True, eq=False)
+class GroupFigures:
+    """What a group can do in its phase.
 
-    A group that exceeds the bound even alone is judged by its memory.
+    Attributes:
+        prefill: None when it only decodes.
+        decode: None when it does not decode alone, or not even one request fits.
+        colocated: None when it does not do both, or not even one request fits.
     """
-    outputs = workload.output
-    # The context that a decode step finds: long answers are seen more often than they are counted.
-    answer = sum(tokens**2 for tokens in outputs.values) / (2 * sum(outputs.values))
-    context = workload.prompt.mean + answer
-    most = min(max_batch, cost.max_batch(replica, context))
-    steps = max(1.0, outputs.mean - 1)
-    curve: list[tuple[float, float]] = []
-    for batch in _batches(most):
-        step_s = cost.decode_step_s(replica, batch, context)
-        rate = batch / (steps * step_s)
-        if curve and (step_s > bound_s >= curve[0][1] or rate <= curve[-1][0]):
-            break
-        curve.append((rate, step_s))
-    return DecodeFigures(tuple(curve))
+
+    phase: Phase
+    sample: Sample
+    prefill: PrefillFigures | None = None
+    decode: DecodeFigures | None = None
+    colocated: ColocatedFigures | None = None
+
+    @property
+    def _own(self) -> PrefillFigures | DecodeFigures | ColocatedFigures | None:
+        return self.prefill or self.decode or self.colocated
+
+    @property
+    def capacity_rps(self) -> float:
+        """Requests per second, at most; 0 when the model does not fit."""
+        return self._own.capacity_rps if self._own else 0.0
+
+    @property
+    def idle_s(self) -> float:
+        """How slow it is when idle: mean time to the first token, time per later token."""
+        return self._own.idle_s if self._own else math.inf
+
+    @property
+    def times(self) -> PromptTimes:
+        """Of prompts, of a group that computes them."""
+        owner = self.prefill or self.colocated
+        assert owner is not None  # noqa: S101 - callers ask groups of the right phase
+        return owner.times
+
+    def mean_first_s(self, load_rps: float) -> float:
+        """Mean time to the first token at that load, of a group that only prefills."""
+        assert self.prefill is not None  # noqa: S101 - callers ask groups of the right phase
+        return self.prefill.idle_s + self.prefill.mean_wait_s(load_rps)
+
+    def step_s(self, load_rps: float) -> float:
+        """Mean seconds per later token at that load; 0 of a group that only prefills."""
+        later = self.decode or self.colocated
+        return later.step_s(load_rps) if later else 0.0
+
+    def begun(self, load_rps: FloatArray, bound_s: float) -> FloatArray:
+        """Probability of a first token within a bound: (loads, levels, requests)."""
+        bounds_s = np.full_like(self.sample.prompt, bound_s)
+        if self.prefill:
+            return self.prefill.in_time(load_rps, bounds_s)
+        assert self.colocated is not None  # noqa: S101 - callers ask groups of the right phase
+        return self.colocated.begun(load_rps, bounds_s)
+
+    def in_time(
+        self,
+        load_rps: FloatArray,
+        slo: Slo,
+        *,
+        exposed_s: FloatArray | None = None,
+        first_s: FloatArray | None = None,
+    ) -> FloatArray:
+        """Probability that the group does its part in time: (loads, levels, requests).
+
+        Args:
+            load_rps: Requests per second.
+            slo: The bounds.
+            exposed_s: What a transfer to it takes after the first token.
+            first_s: When first tokens come, of a group that only decodes.
+        """
+        sample = self.sample
+        bound_s = np.full_like(sample.prompt, slo.ttft_s)
+        if self.prefill:
+            return self.prefill.in_time(load_rps, bound_s)
+        nothing = np.zeros_like(sample.prompt)
+        first_s = self.times.latency_s if self.colocated else first_s
+        step_s = step_bound_s(
+            sample,
+            tpot_s=slo.tpot_s,
+            e2e_s=slo.e2e_s,
+            exposed_s=nothing if exposed_s is None else exposed_s,
+            first_s=nothing if first_s is None else first_s,
+        )
+        if self.colocated:
+            return self.colocated.in_time(load_rps, bound_s, step_s)
+        if not self.decode:
+            return np.zeros((len(load_rps), 1, len(sample.prompt)))
+        # A prompt that hardly leaves time to wait is late by its own; decode is not to blame.
+        slack_s = np.maximum(slo.ttft_s - (nothing if first_s is None else first_s), 0.0)
+        return self.decode.in_time(load_rps, step_s, np.maximum(slack_s, 0.3 * slo.ttft_s))
 
 
-def _batches(most: int) -> list[int]:
-    """Batches from 1 to `most`, geometrically."""
-    if most < 1:
-        return []
-    return sorted({round(most ** (i / (_BATCH_POINTS - 1))) for i in range(_BATCH_POINTS)})
-
-
-def decode_ratio(
-    step_s: float,
-    transfer: Transfer,
+def pair_in_time(
     slo: Slo,
-    workload: Workload,
-    latency_s: tuple[float, ...] | None = None,
-) -> float:
-    """Share of requests whose later tokens come in time.
+    first: GroupFigures,
+    later: GroupFigures,
+    loads_rps: tuple[float, float],
+    *,
+    transfer: Transfer,
+    port: Waits | None = None,
+) -> FloatArray:
+    """Probability that a route's requests meet all bounds: (1, levels, requests).
 
     Args:
-        step_s: Seconds per token.
-        transfer: What moves the KV cache; it counts into the time per output token.
         slo: The bounds.
-        workload: The lengths.
-        latency_s: To the first token for every prompt length; needed for an end-to-end bound.
+        first: Computes prompts; a colocated group is both.
+        later: Decodes.
+        loads_rps: Of either.
+        transfer: Between them.
+        port: What others send through the narrowest port on the way; None for nothing.
     """
-    prompts, outputs = workload.prompt.values, workload.output.values
-    met = sum(_met(output, prompts, step_s, transfer, slo, latency_s) for output in outputs)
-    return met / (len(prompts) * len(outputs))
-
-
-def _met(  # noqa: PLR0917 - the terms of one formula
-    output: float,
-    prompts: tuple[float, ...],
-    step_s: float,
-    transfer: Transfer,
-    slo: Slo,
-    latency_s: tuple[float, ...] | None,
-) -> int:
-    """How many of the prompts meet the bounds with that answer.
-
-    Both bounds are harder to meet the longer the prompt, so those that meet them come first.
-    """
-    steps = output - 1
-    if steps <= 0:
-        return len(prompts)
-
-    def late(index: int) -> bool:
-        decode_s = transfer.seconds(prompts[index]) + steps * step_s
-        first_s = latency_s[index] if latency_s else 0.0
-        beyond_end = slo.e2e_s is not None and first_s + decode_s > slo.e2e_s
-        return decode_s > slo.tpot_s * steps or beyond_end
-
-    return bisect_right(range(len(prompts)), 0, key=late)
-
-
-def loss_lines(
-    capacity_rps: float, ratio_at: Callable[[float], float]
-) -> tuple[tuple[float, float], ...]:
-    """How many requests per second miss their bounds as load rises, beyond those of an idle group.
-
-    Args:
-        capacity_rps: The highest load.
-        ratio_at: Attainment at a load.
-
-    Returns:
-        (slope, offset) of lines; the loss at a load is the highest of 0 and slope * load - offset.
-        They are convex: where attainment recovers, the steeper slope is kept, so the loss is never
-        understated.
-    """
-    loads = [share * capacity_rps for share in BREAKPOINTS]
-    idle = ratio_at(0.0)
-    misses = [load * max(0.0, idle - ratio_at(load)) for load in loads]
-    lines: list[tuple[float, float]] = []
-    steepest, height = 0.0, 0.0
-    for (low, high), (miss, more) in zip(pairwise(loads), pairwise(misses), strict=True):
-        slope = (more - miss) / (high - low)
-        if slope > steepest + _NOISE:
-            lines.append((slope, slope * low - height))
-            steepest = slope
-        height += steepest * (high - low)
-    return tuple(lines)
+    begun = first.in_time(np.array([loads_rps[0]]), slo)
+    if first.colocated:
+        return begun
+    sample = first.sample
+    exposed_s = transfer.exposed_s(sample.prompt, first.times)
+    both: FloatArray = begun * later.in_time(
+        np.array([loads_rps[1]]), slo, exposed_s=exposed_s, first_s=first.times.latency_s
+    )
+    if port:
+        spare_s = sample.steps * (slo.tpot_s - later.step_s(loads_rps[1])) - exposed_s
+        both *= 1 - np.where(sample.steps > 0, port.longer_than(spare_s), 0.0)
+    return both

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from thunderserve.control.planner.colocating import ColocatedFigures
+from thunderserve.control.planner.curves import LOAD_SHARES, hull, loss_lines, most_on_target_rps
+from thunderserve.control.planner.decoding import DecodeFigures
 from thunderserve.control.planner.design import Design, replica_of
-from thunderserve.control.planner.figures import (
-    BREAKPOINTS,
-    GroupFigures,
-    Transfer,
-    decode_figures,
-    decode_ratio,
-    loss_lines,
-    prefill_figures,
-)
+from thunderserve.control.planner.figures import GroupFigures, Transfer, pair_in_time
 from thunderserve.control.planner.flow import Station
+from thunderserve.control.planner.passes import prompt_times
+from thunderserve.control.planner.prefilling import PrefillFigures
+from thunderserve.control.planner.problem import Objective
+from thunderserve.control.planner.sample import FloatArray, Sample
+from thunderserve.control.planner.waiting import Levels, Waits
+from thunderserve.core.cost import Replica, StageHardware, StageRates
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
+    from thunderserve.control.planner.curves import Points
     from thunderserve.control.planner.problem import Problem
-    from thunderserve.core.cost import Replica
-    from thunderserve.core.hardware import Link
+    from thunderserve.core.hardware import Link, Node
 
 __all__ = ["Shapes"]
 
+_GROUPS_OF_A_NODE = 2
+_BUSY_PORT = np.linspace(0.1, 0.95, 35)
+_WORTH = 0.5
+_BESIDE = 1e-3
+"""What requests in time count beside capacity, so that groups off target differ too."""
+
 
 class Shapes:
-    """Figures, stations and attainment of one problem's groups, each computed once."""
+    """Figures, stations and attainment of one problem's groups, each computed once.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: The problem.
+        chunk_tokens: Of prompts, that are computed and sent at a time; the first that the engine
+            offers when left out.
+    """
+
+    def __init__(self, problem: Problem, chunk_tokens: int | None = None) -> None:
         self._problem = problem
+        self._chunk_tokens = chunk_tokens or problem.engine.chunk_tokens[0]
         self._cost = problem.cost
+        self._sample = Sample.of(problem.workload)
+        self._levels = Levels.of(problem.workload.arrivals)
         self._replicas: dict[Design, Replica] = {}
         self._figures: dict[tuple[Replica, Phase], GroupFigures] = {}
+        self._curves: dict[tuple[Replica, Phase, tuple[Link, ...]], tuple[float, Points]] = {}
         self._stations: dict[tuple[Replica, Phase, tuple[Link, ...]], Station] = {}
+        self._keys: dict[tuple[Design, Phase], tuple[Replica, Phase, tuple[Link, ...]]] = {}
         self._ratios: dict[tuple[Replica, Phase, Replica, Transfer], float] = {}
+        self._ceilings: dict[float, float] = {}
+
+    @property
+    def sample(self) -> Sample:
+        """The requests."""
+        return self._sample
+
+    @property
+    def levels(self) -> Levels:
+        """Of arrivals."""
+        return self._levels
 
     def replica(self, design: Design) -> Replica:
         """The design's hardware."""
@@ -51,59 +83,122 @@ class Shapes:
         return self._figures[key]
 
     def _compute_figures(self, replica: Replica, phase: Phase) -> GroupFigures:
-        problem = self._problem
-        return GroupFigures(
-            phase,
-            prefill_figures(self._cost, replica, problem.workload),
-            decode_figures(
-                self._cost,
-                replica,
-                problem.workload,
-                bound_s=problem.slo.tpot_s,
-                max_batch=problem.engine.max_running_requests,
-            ),
+        sample, chunk = self._sample, self._chunk_tokens
+        if phase is Phase.DECODE:
+            return self.decode_figures(replica, sample.mean(self.elsewhere_s))
+        rates = self._rates(replica)
+        room = self._cost.kv_capacity_tokens(replica, chunk)
+        if room < sample.resident_tokens:
+            return GroupFigures(phase, sample)
+        if phase is Phase.COLOCATED:
+            both = ColocatedFigures.of(
+                rates,
+                sample,
+                self._levels,
+                chunk_tokens=chunk,
+                room_tokens=room,
+                max_batch=self._problem.engine.max_running_requests,
+            )
+            return GroupFigures(phase, sample, colocated=both)
+        alone = PrefillFigures.of(rates, sample, self._levels, chunk_tokens=chunk, room_tokens=room)
+        return GroupFigures(phase, sample, prefill=alone)
+
+    def decode_figures(self, replica: Replica, hold_s: float) -> GroupFigures:
+        """What a replica decodes when memory is set aside so long before a request decodes."""
+        alone = DecodeFigures.of(
+            self._rates(replica),
+            self._sample,
+            self._levels,
+            room_tokens=self._cost.kv_capacity_tokens(replica),
+            max_batch=self._problem.engine.max_running_requests,
+            hold_s=hold_s,
         )
+        return GroupFigures(Phase.DECODE, self._sample, decode=alone)
+
+    def _rates(self, replica: Replica) -> tuple[StageRates, ...]:
+        return tuple(self._cost.stage_rates(stage) for stage in replica)
+
+    @cached_property
+    def elsewhere_s(self) -> FloatArray:
+        """A guess at what prompts take in the prefill groups that a decode group works with.
+
+        Those of the quickest node, of which each has a half.
+        """
+        nodes = {(node.gpus, node.local): node for node in self._problem.cluster.nodes}
+        latencies = [self._whole_node_s(node) for node in nodes.values()]
+        return _GROUPS_OF_A_NODE * min(latencies, key=self._sample.mean)
+
+    def _whole_node_s(self, node: Node) -> FloatArray:
+        types = {kind.name: kind for kind in self._problem.cluster.types}
+        gpus = tuple(types[gpu.type] for gpu in node.gpus)
+        replica = (StageHardware(self._problem.model.layers, gpus, node.local),)
+        times = prompt_times(self._rates(replica), self._sample.prompt, self._chunk_tokens)
+        return times.latency_s
 
     def station(self, design: Design, phase: Phase) -> Station:
         """A group of that design as the flow sees it, without an id."""
-        cluster = self._problem.cluster
-        ports = tuple(cluster.node(stage.node).network for stage in design.stages)
-        key = (self.replica(design), phase, ports)
+        key = self._key(design, phase)
         if key not in self._stations:
-            self._stations[key] = self._compute_station(design, phase)
+            capacity = self.figures(design, phase).capacity_rps
+            losses: tuple[tuple[float, float], ...] = ()
+            if capacity > 0:
+                idle_ratio, corners = self._curve(design, phase)
+                losses = loss_lines(corners, idle_ratio)
+            self._stations[key] = Station("", phase, capacity, losses)
         return self._stations[key]
 
-    def _compute_station(self, design: Design, phase: Phase) -> Station:
-        capacity = self.figures(design, phase).capacity_rps
-        losses: tuple[tuple[float, float], ...] = ()
-        if capacity > 0:
-            losses = loss_lines(capacity, lambda load: self._attained(design, phase, load))
-        return Station("", phase, capacity, losses)
+    def _key(self, design: Design, phase: Phase) -> tuple[Replica, Phase, tuple[Link, ...]]:
+        """What the group's figures depend on."""
+        found = self._keys.get((design, phase))
+        if found is None:
+            cluster = self._problem.cluster
+            ports = tuple(cluster.node(stage.node).network for stage in design.stages)
+            found = self._keys[design, phase] = (self.replica(design), phase, ports)
+        return found
 
-    def _attained(self, design: Design, phase: Phase, load_rps: float) -> float:
-        """Share of requests that meet the bounds that depend on this group."""
-        figures, slo = self.figures(design, phase), self._problem.slo
-        if figures.capacity_rps <= 0:
-            return 0.0
-        ratio = 1.0
-        if phase is not Phase.DECODE:
-            ratio *= figures.ttft_ratio(load_rps, slo.ttft_s)
-        if phase is not Phase.PREFILL:
-            arriving = Transfer() if phase is Phase.COLOCATED else self._port_transfer(design)
-            step_s = figures.step_s(load_rps)
-            ratio *= decode_ratio(step_s, arriving, slo, self._problem.workload)
-        return ratio
+    def _curve(self, design: Design, phase: Phase) -> tuple[float, Points]:
+        """What is in time: the share when idle, and requests per second over the load."""
+        key = self._key(design, phase)
+        if key not in self._curves:
+            loads = LOAD_SHARES * self.figures(design, phase).capacity_rps
+            if loads[-1] > 0:
+                ratios = self.ratios(design, phase, loads)
+                self._curves[key] = float(ratios[0]), hull(loads, ratios)
+            else:
+                self._curves[key] = 0.0, []
+        return self._curves[key]
+
+    def ratios(self, design: Design, phase: Phase, load_rps: FloatArray) -> FloatArray:
+        """Share of requests that meet the bounds that depend on this group, at each load."""
+        exposed_s, first_s = None, None
+        if phase is Phase.DECODE:
+            moved = self._port_transfer(design)
+            sent = np.minimum(self._sample.prompt, self._chunk_tokens)
+            exposed_s, first_s = moved.latency_s + moved.s_per_token * sent, self.elsewhere_s
+        met = self.figures(design, phase).in_time(
+            load_rps, self._problem.slo, exposed_s=exposed_s, first_s=first_s
+        )
+        return self.share_of(met)
+
+    def share_of(self, met: FloatArray) -> FloatArray:
+        """Share of all requests, at each load, from probabilities (loads, levels, requests)."""
+        share: FloatArray = met @ self._sample.share @ self._levels.request
+        return share
 
     def idle_ratio(self, design: Design, phase: Phase) -> float:
         """Share of requests that meet the bounds that depend on this group while it is idle."""
-        return self._attained(design, phase, 0.0)
+        return self._curve(design, phase)[0]
 
     def alone_rps(self, design: Design, phase: Phase) -> float:
-        """The most requests per second of which a group could meet its part of the bounds."""
-        station = self.station(design, phase)
-        idle = self.idle_ratio(design, phase)
-        loads = [share * station.capacity_rps for share in BREAKPOINTS]
-        return max(load * idle - station.loss_rps(load) for load in loads)
+        """The most requests per second of which a group could meet its part of the bounds.
+
+        For capacity, the most of which the target's share does.
+        """
+        _, corners = self._curve(design, phase)
+        most = max((met for _, met in corners), default=0.0)
+        if self._problem.objective is Objective.GOODPUT:
+            return most
+        return most_on_target_rps(corners, self._problem.target_ratio) + _BESIDE * most
 
     def transfer(self, link: Link, share: float) -> Transfer:
         """Moving a share of every token's KV cache over a link."""
@@ -119,6 +214,44 @@ class Shapes:
         ]
         return max(moves, key=lambda move: move.s_per_token)
 
+    def port_waits(self, bytes_per_s: float, busy_ratio: FloatArray) -> Waits:
+        """Waits for a port's turn when requests keep it busy to these shares, chunk by chunk."""
+        each = kv_wire_bytes(self._problem.model, 1, self._problem.wire_mode) / bytes_per_s
+        prompt, chunk, mean = self._sample.prompt, self._chunk_tokens, self._sample.mean
+        full = np.ceil(prompt / chunk) - 1
+        last = prompt - full * chunk
+        count = mean(full + 1)
+        mean_s = each * mean(prompt) / count
+        square_s2 = each**2 * mean(full * chunk**2 + last**2) / count
+        return Waits.at(self._levels, busy_ratio, np.array(mean_s), np.array(square_s2))
+
+    def port_ceiling(self, bytes_per_s: float) -> float:
+        """Share of a port's bytes per second beyond which more requests in it help nobody.
+
+        Of those that one port's transfer alone does not make late: while one more request puts
+        another half of one in time, or for capacity while the target's share is. Steps may take
+        half of their bound.
+        """
+        if bytes_per_s not in self._ceilings:
+            self._ceilings[bytes_per_s] = self._compute_ceiling(bytes_per_s)
+        return self._ceilings[bytes_per_s]
+
+    def _compute_ceiling(self, bytes_per_s: float) -> float:
+        problem, sample = self._problem, self._sample
+        each = kv_wire_bytes(problem.model, 1, problem.wire_mode) / bytes_per_s
+        exposed_s = each * np.minimum(sample.prompt, self._chunk_tokens)
+        spare_s = sample.steps * problem.slo.tpot_s / 2 - exposed_s
+        able = sample.share * ((spare_s >= 0) & (sample.steps > 0))
+        if not able.any():
+            return float(_BUSY_PORT[-1])
+        late = self.port_waits(bytes_per_s, _BUSY_PORT).longer_than(spare_s)
+        met = 1 - late @ able @ self._levels.request / able.sum()
+        if problem.objective is Objective.CAPACITY:
+            enough = met >= problem.target_ratio
+            return float(_BUSY_PORT[enough][-1] if enough.any() else _BUSY_PORT[0])
+        gains = np.diff(_BUSY_PORT * met) / np.diff(_BUSY_PORT)
+        return float(_BUSY_PORT[np.argmax([*(gains < _WORTH), True])])
+
     def pair_ratio(
         self, prefill: tuple[Design, Phase], decode: tuple[Design, Phase], transfer: Transfer
     ) -> float:
@@ -132,7 +265,5 @@ class Shapes:
     def _compute_ratio(self, first: GroupFigures, later: GroupFigures, transfer: Transfer) -> float:
         if min(first.capacity_rps, later.capacity_rps) <= 0:
             return 0.0
-        slo, latency_s = self._problem.slo, first.prefill.latency_s
-        step_s = later.step_s(0.0)
-        in_time = decode_ratio(step_s, transfer, slo, self._problem.workload, latency_s)
-        return first.ttft_ratio(0.0, slo.ttft_s) * in_time
+        met = pair_in_time(self._problem.slo, first, later, (0.0, 0.0), transfer=transfer)
+        return float(self.share_of(met)[0])
