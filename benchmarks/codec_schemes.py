@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from demo_kv import Samples, following_logits, greedy, load, outlier_shift, read
+from safetensors.torch import load_file
 from schemes import Scheme, schemes
 from torch import Tensor
 from torch.nn import functional
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from network import Llama
 
 PROMPT_TOKENS, NEXT_TOKENS, GREEDY_TOKENS = 512, 128, 32
+GREEDY_SAMPLES = 32  # a step copies their whole cache
 SAMPLES = 64
 
 
@@ -53,8 +55,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--captured", type=Path, help="what sglang_kv.py wrote")
     arguments = parser.parse_args()
-    figures = measure(arguments.samples)
+    captured = None
+    if arguments.captured is not None:
+        captured = load_file(arguments.captured)["cache"]
+        arguments.samples = len(captured)
+    figures = measure(arguments.samples, captured)
     if arguments.figure is not None:
         draw(figures, arguments.figure)
     if arguments.output == "json":
@@ -65,30 +72,32 @@ def main() -> None:
         print(
             f"{f.cache:9} {f.scheme:34} {f.bits_per_value:4.2f} {f.key_error_ratio:6.4f} "
             f"{f.value_error_ratio:6.4f} {f.attention_error_ratio:6.4f} "
-            f"{f.perplexity_x_raw16:7.4f} {f.divergence_nats:6.4f} {f.top_token_agreement_ratio:6.4f} "
-            f"{f.greedy_agreement_ratio:6.3f}"
+            f"{f.perplexity_x_raw16:7.4f} {f.divergence_nats:6.4f} "
+            f"{f.top_token_agreement_ratio:6.4f} {f.greedy_agreement_ratio:6.3f}"
         )
 
 
 @torch.no_grad()
-def measure(samples: int) -> list[Figures]:
-    """Every scheme on both caches."""
-    model = load()
-    figures = []
-    for cache, shift in (("demo", None), ("outliers", outlier_shift(model.config))):
-        read_samples = read(model, PROMPT_TOKENS, NEXT_TOKENS, samples, shift)
-        trial = _Trial(model, read_samples, shift)
-        figures += [trial.figures(cache, scheme) for scheme in schemes(model.config, PROMPT_TOKENS)]
+def measure(samples: int, captured: Tensor | None = None) -> list[Figures]:
+    """Every scheme on every cache: the model's own, or SGLang's, and one with outliers."""
+    model, figures = load(), []
+    shift = outlier_shift(model.config)
+    own = "SGLang's" if captured is not None else "model's"
+    for cache, shifted, given in ((own, None, captured), ("outliers", shift, None)):
+        count = PROMPT_TOKENS, NEXT_TOKENS, samples
+        trial = Trial(model, read(model, *count, shift=shifted, captured=given), shifted)
+        tried = schemes(model.config, PROMPT_TOKENS)
+        figures += [trial.figures(cache, scheme) for scheme in tried]
     return figures
 
 
-class _Trial:
+class Trial:
     """The samples of one cache and what raw16 gives on them."""
 
     def __init__(self, model: Llama, samples: Samples, shift: Shift | None) -> None:
         self._model, self._samples, self._shift = model, samples, shift
         self._logits = following_logits(model, samples, samples.cache, shift)
-        self._answers = greedy(model, samples, samples.cache, GREEDY_TOKENS, shift)
+        self._answers = self._greedy(samples.cache)
         self._attention = _attention(samples, samples.cache)
 
     def figures(self, cache: str, scheme: Scheme) -> Figures:
@@ -97,7 +106,7 @@ class _Trial:
         arrived = torch.stack((scheme.keys(keys), scheme.values(values)), dim=2).bfloat16()
         lossy_keys, lossy_values = arrived.float().unbind(2)
         logits = following_logits(self._model, self._samples, arrived, self._shift)
-        answers = greedy(self._model, self._samples, arrived, GREEDY_TOKENS, self._shift)
+        answers = self._greedy(arrived)
         same = (answers == self._answers).int().cumprod(dim=1)
         return Figures(
             cache,
@@ -111,6 +120,15 @@ class _Trial:
             float((logits.argmax(-1) == self._logits.argmax(-1)).float().mean()),
             float(same.sum()) / same.numel(),
         )
+
+    def _greedy(self, cache: Tensor) -> Tensor:
+        few = cache[:GREEDY_SAMPLES]
+        return greedy(self._model, self._samples, few, GREEDY_TOKENS, self._shift)
+
+    @property
+    def perplexity_raw16(self) -> float:
+        """Of the text that follows, when nothing is lost."""
+        return math.exp(self._loss(self._logits))
 
     def _loss(self, logits: Tensor) -> float:
         """Nats per token of the text that follows."""
@@ -143,7 +161,8 @@ def draw(figures: list[Figures], path: Path) -> None:
     """Attention error and divergence of each scheme, both caches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - only for the figure
 
-    names = [f.scheme for f in figures if f.cache == "demo"]
+    caches = list(dict.fromkeys(f.cache for f in figures))
+    names = [f.scheme for f in figures if f.cache == caches[0]]
     figure = Figure(figsize=(10, 0.32 * len(names) + 1.4), layout="constrained")
     columns = (
         ("attention_error_ratio", "error of the attention's output"),
@@ -153,13 +172,13 @@ def draw(figures: list[Figures], path: Path) -> None:
         ),
     )
     for axes, (field, label) in zip(figure.subplots(1, 2, sharey=True), columns, strict=True):
-        for cache, marker in (("demo", "o"), ("outliers", "x")):
+        for cache, marker in zip(caches, "ox", strict=True):
             values = [getattr(f, field) for f in figures if f.cache == cache]
-            axes.plot(values, range(len(names)), marker, label=f"{cache} cache")
+            axes.plot(values, range(len(names)), marker, label=cache)
         axes.set_xscale("log")
         axes.set_xlabel(label)
         axes.grid(visible=True, axis="both", alpha=0.3)
-    bits = [f.bits_per_value for f in figures if f.cache == "demo"]
+    bits = [f.bits_per_value for f in figures if f.cache == caches[0]]
     first = figure.axes[0]
     first.set_yticks(
         range(len(names)), [f"{n} ({b:.2f})" for n, b in zip(names, bits, strict=True)]

@@ -25,7 +25,16 @@ from corpus import load_corpus
 from network import Llama, LlamaConfig, rotary_tables, rotate
 from train import encode
 
-__all__ = ["Samples", "Shift", "following_logits", "greedy", "load", "outlier_shift", "read"]
+__all__ = [
+    "Samples",
+    "Shift",
+    "following_logits",
+    "greedy",
+    "load",
+    "outlier_shift",
+    "read",
+    "windows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +93,30 @@ def outlier_shift(config: LlamaConfig, seed: int = 0) -> Shift:
     return Shift(offset, torch.cat((half, half), dim=-1), values)
 
 
-@torch.no_grad()
-def read(
-    model: Llama, prompt_tokens: int, next_tokens: int, count: int, shift: Shift | None = None
-) -> Samples:
-    """Prompts spread evenly over the held-out text, read by the model."""
+def windows(tokens: int, count: int) -> Tensor:
+    """(count, tokens) token ids, spread evenly over the held-out text."""
     tokenizer = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
     ids = encode(tokenizer, load_corpus().held_out, seed=0)
-    length = prompt_tokens + next_tokens
-    starts = torch.linspace(0, len(ids) - length, count).long().tolist()
-    windows = torch.stack([ids[start : start + length] for start in starts])
-    prompt, following = windows[:, :prompt_tokens], windows[:, prompt_tokens:]
-    result = _forward(model, prompt, None, shift)
-    return Samples(
-        result.cache.bfloat16(), result.last_queries, result.logits[:, -1].argmax(-1), following
-    )
+    starts = torch.linspace(0, len(ids) - tokens, count).long().tolist()
+    return torch.stack([ids[start : start + tokens] for start in starts])
+
+
+@torch.no_grad()
+def read(
+    model: Llama,
+    prompt_tokens: int,
+    next_tokens: int,
+    count: int,
+    *,
+    shift: Shift | None = None,
+    captured: Tensor | None = None,
+) -> Samples:
+    """Prompts read by the model; `captured` caches of the same prompts replace the model's own."""
+    text = windows(prompt_tokens + next_tokens, count)
+    result = _forward(model, text[:, :prompt_tokens], None, shift)
+    cache = result.cache.bfloat16() if captured is None else captured
+    next_token = result.logits[:, -1].argmax(-1)
+    return Samples(cache, result.last_queries, next_token, text[:, prompt_tokens:])
 
 
 @torch.no_grad()
@@ -113,8 +131,11 @@ def following_logits(
 def greedy(
     model: Llama, samples: Samples, cache: Tensor, tokens: int, shift: Shift | None = None
 ) -> Tensor:
-    """(B, tokens) ids: the first is the prefill side's, the others come from the cache."""
-    answer, cache = [samples.next_token], cache.float()
+    """(B, tokens) ids: the first is the prefill side's, the others come from the cache.
+
+    `cache` may be of the first B samples alone.
+    """
+    answer, cache = [samples.next_token[: len(cache)]], cache.float()
     while len(answer) < tokens:
         result = _forward(model, answer[-1][:, None], cache, shift)
         cache = result.cache

@@ -12,25 +12,28 @@ from thunderserve.kvlink.codec.packing import packed_bytes
 from thunderserve.kvlink.protocol import FrameError, NonFiniteKvError
 
 EXPONENT = {"bfloat16": 0x7F80, "float16": 0x7C00}
-SHAPES = [(1, 1, 2), (1, 13, 130), (2, 66, 6), (1, 130, 4)]
+SHAPES = [(2, 3, 130), (1, 66, 6), (1, 129, 4)]
 EDGES = (0, 0x8000, 1, 0x8001, 0x3FF, 0x0D7F, 0x0D80, 0x8D80, 0x7BFF, 0xFBFF)
 
 
 def main(device: str) -> None:
-    """Every shape, dtype and kind of values."""
-    count = 0
+    """Every shape and dtype."""
     for dtype, exponent in EXPONENT.items():
         for shape in SHAPES:
-            rng = np.random.default_rng(shape)
-            any_bits = rng.integers(0, 2**16, shape, dtype=np.uint16)
-            any_bits[(any_bits & 0x7FFF) >= exponent] &= 0x83FF
-            usual = torch.from_numpy(rng.normal(3, 1, shape)).to(getattr(torch, dtype))
-            edges = rng.choice(EDGES, shape).astype(np.uint16)
-            for bits in (any_bits, usual.view(torch.uint16).numpy(), edges):
-                check(bits, dtype, device)
-                count += 1
-        check_refusals(bits, dtype, exponent, device)
-    print(f"{count} blocks, equal")  # noqa: T201 - what the test reads
+            check(values(shape, dtype, exponent), dtype, device)
+        check_refusals(values((1, 9, 4), dtype, exponent), dtype, exponent, device)
+    print("equal")  # noqa: T201 - what the test reads
+
+
+def values(shape: tuple[int, int, int], dtype: str, exponent: int) -> np.ndarray:
+    """Channels of any finite bits, of usual values, and of edges, in turn."""
+    rng = np.random.default_rng(shape)
+    bits = rng.integers(0, 2**16, shape, dtype=np.uint16)
+    bits[(bits & 0x7FFF) >= exponent] &= 0x83FF
+    usual = torch.from_numpy(rng.normal(3, 1, shape)).to(getattr(torch, dtype))
+    bits[..., 1::3] = usual.view(torch.uint16).numpy()[..., 1::3]
+    bits[..., 2::3] = rng.choice(EDGES, shape)[..., 2::3]
+    return bits
 
 
 def check(bits: np.ndarray, dtype: str, device: str) -> None:
