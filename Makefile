@@ -2,8 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup services protos demo up test lint compose-test model pins clean
 
-PROTOS := $(shell find services/kvlink -name '*.so' -delete
-	find protos -name '*.proto')
+PROTOS := $(shell find protos -name '*.proto')
 NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
 PROJECT := pyproject.toml protos/generate.py deploy/setup/python.sh $(wildcard requirements/*.txt)
 
@@ -57,4 +56,5 @@ pins: setup ## Write the versions installed now to requirements/constraints.txt
 
 clean: ## Remove what the targets made
 	rm -rf deploy/compose/wheels/*.whl .venv .run build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find services/kvlink -name '*.so' -delete
 	find protos -name '*_pb2*.py*' -delete

@@ -65,13 +65,17 @@ def is_finite(values: np.ndarray, dtype: str) -> bool:
 
 
 def inputs(shape: tuple[int, int, int], dtype: str) -> list[np.ndarray]:
-    """Values as a cache has them, any finite bits, and edges alone."""
+    """Values as a cache has them, any finite bits, edges, and channels of one sign with zeros."""
     rng = np.random.default_rng(shape)
     scale = np.exp(2 * rng.normal(size=(1, 1, shape[2])))
     usual = (rng.normal(size=shape) * scale + 5 * scale).astype(np.float32)
     any_bits = rng.integers(0, 2**16, shape, dtype=np.uint16)
     any_bits[(any_bits & 0x7FFF) >= EXPONENT[dtype]] &= 0x83FF
-    return [from_float32(usual, dtype), any_bits, rng.choice(EDGES[dtype], shape).astype(np.uint16)]
+    edges = rng.choice(EDGES[dtype], shape).astype(np.uint16)
+    one_sign = any_bits & 0x7FFF | rng.choice([0, 0x8000], shape[2]).astype(np.uint16)
+    zeros = rng.choice([0, 0x8000], shape).astype(np.uint16)
+    one_sign = np.where(rng.random(shape) < 0.1, zeros, one_sign)
+    return [from_float32(usual, dtype), any_bits, edges, one_sign]
 
 
 @dtypes
