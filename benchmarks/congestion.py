@@ -1,6 +1,6 @@
 """What each answer to congested links loses against an oracle, over an hour.
 
-    .venv/bin/python benchmarks/congestion.py [-o json] [--seed 0] [--wire int4|raw16] [--simulate]
+    .venv/bin/python benchmarks/congestion.py [-o json] [--seed 0] [--model llama-30b] [--simulate]
 
 The process: every host's port, and every link between two hosts, has a level of its own, the
 binary logarithm of its rate; it begins at 40 Gbit/s and takes a uniform step of up to 1.5 octaves
@@ -127,7 +127,7 @@ def main() -> None:
     """Command-line entry."""
     arguments = _arguments()
     began_s = time.process_time()
-    problem = _problem(WireMode(arguments.wire), arguments.rate)
+    problem = _problem(arguments.model, WireMode(arguments.wire), arguments.rate)
     steps = list(_hour(problem, arguments.seed))
     figures = _figures(steps, problem.workload.rate_rps)
     if arguments.simulate:
@@ -147,16 +147,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wire", choices=[mode.value for mode in WireMode], default="int4")
-    parser.add_argument("--rate", type=float, default=8.0, help="requests per second")
+    parser.add_argument("--model", default="llama-30b")
+    parser.add_argument("--rate", type=float, default=5.53, help="requests per second")
     parser.add_argument("--simulate", action="store_true")
     parser.add_argument("--figure", type=Path)
     return parser.parse_args()
 
 
-def _problem(wire: WireMode, rate_rps: float) -> Problem:
+def _problem(model: str, wire: WireMode, rate_rps: float) -> Problem:
     return Problem(
         cluster_preset("paper-cloud-32"),
-        model_preset("llama-30b"),
+        model_preset(model),
         workload_preset("azure-conv").with_rate(rate_rps),
         Slo(3.0, 0.15),
         wire_mode=wire,

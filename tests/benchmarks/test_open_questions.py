@@ -65,7 +65,7 @@ def test_congestion_leaves_no_link_faster_than_its_ports() -> None:
 
 def test_congestion_makes_kept_routes_serve_less_than_new_ones() -> None:
     module = script("congestion")
-    problem = module._problem(module.WireMode.INT4, 8.0)
+    problem = module._problem("llama-30b", module.WireMode.INT4, 8.0)
     plan = module._solve(problem)
     cluster = list(module.drifting(CLOUD, steps=20, seed=0))[-1]
     congested = module.replace(problem, cluster=cluster)

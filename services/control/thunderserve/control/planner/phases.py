@@ -24,10 +24,10 @@ FLIP_COST = 1e-3
 HEADROOM = 1e-2
 """What all the capacity counts beside all the requests: a tenth more of it is worth one flip."""
 
-SINGLES = 8
+SINGLES = 6
 """Groups of each phase whose flip is tried from one assignment."""
 
-SWAPPED = 3
+SWAPPED = 2
 """Groups of each phase that are tried in exchange for one another."""
 
 SPLIT = (Phase.PREFILL, Phase.DECODE)
