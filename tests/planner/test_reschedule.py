@@ -106,7 +106,9 @@ def test_climbing_finds_what_trying_everything_finds(
     _, _, climbed = reschedule(problem, groups(kinds, "PDDDD"))
     evaluator = Evaluator(problem)
     every = (
-        evaluator.assess([replace(seat, phase=p) for seat, p in zip(climbed.seats, phases)])
+        evaluator.assess(
+            [replace(seat, phase=p) for seat, p in zip(climbed.seats, phases, strict=True)]
+        )
         for phases in product((Phase.PREFILL, Phase.DECODE), repeat=len(kinds))
     )
     assert climbed.score == pytest.approx(max(each.score for each in every), rel=1e-2)
