@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thunderserve.control.planner import phases
 from thunderserve.control.planner.change import hosts_of, with_links
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.reschedule import reschedule_plan, route_groups
@@ -179,3 +180,27 @@ def test_engines_keep_the_chunks_that_they_were_started_with(make_problem: MakeP
     found = reschedule_plan(problem, plan)
     assert found.plan.chunk_tokens == 512
     assert found.plan.predicted == reschedule_plan(small, plan).plan.predicted
+
+
+def test_a_gain_that_its_flips_are_not_worth_is_left(
+    make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem(*[["A40"]] * 4, workload=PROMPTS, rate_rps=50.0)
+    plan = plan_of(problem, "PDDD")
+    assert reschedule_plan(problem, plan).flips
+    monkeypatch.setattr(phases, "FLIP_COST", 1.0)
+    assert not reschedule_plan(problem, plan).flips
+
+
+def test_no_room_to_spare_is_worth_a_request_in_time(
+    make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where room counts a thousand times as much as it does."""
+    monkeypatch.setattr(phases, "HEADROOM", 1000 * phases.HEADROOM)
+    for rate_rps in (0.5, 1.0, 2.0, 4.0):
+        for workload in (PROMPTS, CHAT):
+            nodes = (["A40"], ["3090Ti"], ["A5000"], ["A6000"])
+            problem = make_problem(*nodes, workload=workload, rate_rps=rate_rps, gbit_per_s=2.0)
+            for letters in ("PPDD", "DPDP", "PDDD"):
+                found = reschedule_plan(problem, plan_of(problem, letters))
+                assert found.goodput_rps >= found.routed_rps * (1 - 1e-6)
