@@ -159,33 +159,34 @@ def _attention(samples: Samples, cache: Tensor) -> Tensor:
 
 def draw(figures: list[Figures], path: Path) -> None:
     """Attention error and divergence of each scheme, both caches."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - only for the figure
+    # Only for the figure.
+    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
 
     caches = list(dict.fromkeys(f.cache for f in figures))
-    names = [f.scheme for f in figures if f.cache == caches[0]]
-    figure = Figure(figsize=(10, 0.32 * len(names) + 1.4), layout="constrained")
+    own = [f for f in figures if f.cache == caches[0]]
+    figure = Figure(figsize=(10, 0.32 * len(own) + 1.4), layout="constrained")
     columns = (
         ("attention_error_ratio", "error of the attention's output"),
-        (
-            "perplexity_x_raw16",
-            "perplexity over raw16's, less 1",
-        ),
+        ("divergence_nats", "divergence of the next token, nats"),
     )
     for axes, (field, label) in zip(figure.subplots(1, 2, sharey=True), columns, strict=True):
         for cache, marker in zip(caches, "ox", strict=True):
             values = [getattr(f, field) for f in figures if f.cache == cache]
-            axes.plot(values, range(len(names)), marker, label=cache)
+            axes.plot(values, range(len(own)), marker, label=cache)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
-        axes.grid(visible=True, axis="both", alpha=0.3)
-    bits = [f.bits_per_value for f in figures if f.cache == caches[0]]
+        axes.grid(visible=True, alpha=0.3)
     first = figure.axes[0]
-    first.set_yticks(
-        range(len(names)), [f"{n} ({b:.2f})" for n, b in zip(names, bits, strict=True)]
-    )
+    first.set_yticks(range(len(own)), [f"{f.scheme} ({f.bits_per_value:.2f})" for f in own])
     first.invert_yaxis()
     first.legend()
-    figure.savefig(path)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "codec"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":
