@@ -44,7 +44,7 @@ def test_steps_slow_down_as_prompts_ride_along() -> None:
     found = figures(2048)
     steps = [found.step_s(share * found.capacity_rps) for share in (0.0, 0.3, 0.6, 0.9)]
     assert steps == sorted(steps)
-    assert steps[0] == pytest.approx(found.rounds.plain_s[0])
+    assert steps[0] == pytest.approx(found.rounds.mean_s[0])
     assert steps[-1] > 2 * steps[0]
 
 
@@ -53,7 +53,7 @@ def test_finer_chunks_keep_the_pace_that_coarse_ones_break() -> None:
     load = 0.5 * figures(4096).capacity_rps
     fine, coarse = (ratio(figures(size), load, 1e3, 0.15) for size in (256, 4096))
     assert fine > 0.95
-    assert coarse < 0.8
+    assert coarse < 0.9
 
 
 def test_first_tokens_wait_as_load_rises() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from thunderserve.control.planner.passes import PromptTimes, decode_steps_s, pass_s, prompt_times
 from thunderserve.control.planner.population import Population
 from thunderserve.control.planner.prefilling import HIGHEST_UTILISATION
-from thunderserve.control.planner.riding import works_ahead_beyond
+from thunderserve.control.planner.riding import busy_beyond
 from thunderserve.control.planner.sample import FloatArray, Sample
 from thunderserve.control.planner.waiting import Levels, Waits
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ColocatedFigures"]
 
+_SWEEPS = 12
+
 
 @dataclass(frozen=True, eq=False)
 class _Rounds:
@@ -30,6 +32,7 @@ class _Rounds:
     Attributes:
         plain_s: A round without prompts.
         mixed_s: A round with chunks of prompts.
+        mean_s: Of all rounds.
         prompt_s: What a mean prompt takes of mixed rounds.
         queued_s: What it takes of rounds that are full of prompts.
         slower: How much longer a prompt's own rounds take than alone.
@@ -37,6 +40,7 @@ class _Rounds:
 
     plain_s: FloatArray
     mixed_s: FloatArray
+    mean_s: FloatArray
     prompt_s: FloatArray
     queued_s: FloatArray
     slower: FloatArray
@@ -46,6 +50,7 @@ class _Rounds:
         return _Rounds(
             self.plain_s[:count],
             self.mixed_s[:count],
+            self.mean_s[:count],
             self.prompt_s[:count],
             self.queued_s[:count],
             self.slower[:count],
@@ -56,9 +61,8 @@ class _Rounds:
 class ColocatedFigures:
     """A group that does both phases.
 
-    A round gives every decoding request a token and computes chunks of prompts beside it. With n
-    requests that decode and a share u of rounds that hold chunks, a token takes
-    1 / (u / mixed_s + (1 - u) / plain_s).
+    A round gives every decoding request a token and computes chunks of prompts beside it. Where n
+    requests decode, they are served at n / (steps * mean round).
 
     Source: Sarathi-Serve (OSDI 2024), stall-free batching.
     """
@@ -68,6 +72,7 @@ class ColocatedFigures:
     rounds: _Rounds
     population: Population
     fits: FloatArray
+    left_ratio: float
 
     @classmethod
     def of(
@@ -87,9 +92,7 @@ class ColocatedFigures:
         times = prompt_times(replica, sample.prompt, chunk_tokens)
         batch = np.arange(1, min(slots, max_batch) + 1, dtype=np.float64)
         rounds = _rounds(replica, sample, batch, chunk_tokens)
-        # u = rate * prompt_s, and n = rate * steps * seconds per token, solved for the rate.
-        spared = 1 / rounds.plain_s - 1 / rounds.mixed_s
-        rates = batch / rounds.plain_s / (sample.mean_steps + batch * rounds.prompt_s * spared)
+        rates = batch / (sample.mean_steps * rounds.mean_s)
         rates = np.maximum.accumulate(np.minimum(rates, 1 / rounds.queued_s))
         held = batch + rates * sample.mean(times.latency_s) * rounds.slower
         fits = max(1, int(np.searchsorted(held, slots, side="right")))
@@ -101,7 +104,15 @@ class ColocatedFigures:
             sample.mean(work**2) / sample.mean(work) ** 2,
             fits / full,
         )
-        return cls(sample, times, rounds.first(fits), population, sample.fits(room_tokens))
+        return cls(
+            sample,
+            times,
+            rounds.first(fits),
+            population,
+            fits=sample.fits(room_tokens),
+            # The pass that ends a prompt is filled up with prompts that wait behind it.
+            left_ratio=1 / (1 + sample.mean(chunk_tokens - times.last_tokens) / sample.mean_prompt),
+        )
 
     @property
     def capacity_rps(self) -> float:
@@ -159,10 +170,7 @@ class ColocatedFigures:
     def step_s(self, load_rps: float) -> float:
         """Mean seconds per token at that load."""
         decoding = self._decoding(np.array([load_rps]))
-        mixed = self._mixed(np.array([load_rps]), decoding)
-        plain_s = self._at(self.rounds.plain_s, decoding)
-        mixed_s = self._at(self.rounds.mixed_s, decoding)
-        return float((1 / (mixed / mixed_s + (1 - mixed) / plain_s))[0])
+        return float(self._at(self.rounds.mean_s, decoding)[0])
 
     def _mixed(self, loads_rps: FloatArray, decoding: FloatArray) -> FloatArray:
         """Share of the time in rounds with prompts."""
@@ -196,17 +204,19 @@ class ColocatedFigures:
         """
         plain_s = self._at(self.rounds.plain_s, decoding)[..., None]
         mixed_s = self._at(self.rounds.mixed_s, decoding)[..., None]
-        stretch = self._stretch(decoding)[..., None]
+        stretch = self._at(self.rounds.prompt_s, decoding)[..., None] / self._prompt_moments[0]
         steps = self.sample.steps
         bound_s = np.where(steps > 0, np.minimum(step_s, 1e9), 1e9)
         chunks_s = steps * (bound_s - plain_s) * mixed_s / np.maximum(mixed_s - plain_s, 1e-12)
         rate = load_rps[:, None] * self.population.levels.factor
-        ahead = works_ahead_beyond(
-            rate,
+        # In a time in which a prompt takes as long as alone.
+        ahead = busy_beyond(
+            rate * stretch[..., 0],
             self.times.busy_s,
             self.sample.share,
             within_s=steps * bound_s / stretch,
             beyond_s=chunks_s / stretch,
+            left_ratio=self.left_ratio,
         )
         ahead = np.maximum(ahead, waits.longer_than(chunks_s))
         always = (steps == 0) | (mixed_s <= bound_s)
@@ -218,28 +228,36 @@ class ColocatedFigures:
 def _rounds(
     replica: Sequence[StageRates], sample: Sample, batch: FloatArray, chunk_tokens: float
 ) -> _Rounds:
-    """Rounds with prompts beside so many requests that decode.
+    """Rounds beside so many requests that decode.
 
-    When n requests decode and every round has prompts, n / steps of them end in a round, and as
-    many come: that many prompts are in a round, at least one, or as much of it as its passes hold.
-    Passes are filled one after another; a round takes the longer of what the busiest stage does and
-    what a full pass needs through all stages.
+    What comes in a round with prompts is computed in the next one, together; after a round in which
+    nothing comes, rounds are plain until a prompt comes alone. So the mean number of prompts in a
+    round that has some is exp(-rate * mixed_s) + rate * mixed_s. They share the round's passes,
+    which are filled one after another; a prompt that is longer than that takes several rounds.
     """
-    stages = len(replica)
-    prompt = sample.mean(sample.prompt)
-    most = stages * chunk_tokens
-    alone = prompt / sample.mean(np.ceil(sample.prompt / most))
-    tokens = np.clip(prompt * batch / sample.mean_steps, alone, most)
-    mixed_s = _round_s(replica, sample, batch, tokens, chunk_tokens)
-    alone_s = _round_s(replica, sample, np.zeros(1), np.array([alone]), chunk_tokens)[0]
+    prompt = sample.mean_prompt
+    most = len(replica) * chunk_tokens
+    pieces = sample.mean(np.ceil(sample.prompt / most))
+    alone = prompt / pieces
     plain_s = np.maximum.accumulate(decode_steps_s(replica, batch, sample.context))
-    mixed_s = np.maximum(np.maximum.accumulate(mixed_s), plain_s)
+    mixed_s = _round_s(replica, sample, batch, np.full_like(batch, alone), chunk_tokens)
     full_s = _round_s(replica, sample, batch, np.full_like(batch, most), chunk_tokens)
+    queued_s = np.maximum.accumulate(full_s) * prompt / most
+    mean_s, together = plain_s, np.ones_like(batch)
+    for _ in range(_SWEEPS):
+        come = pieces * np.minimum(batch / (sample.mean_steps * mean_s), 1 / queued_s)
+        together = (together + np.exp(-come * mixed_s) + come * mixed_s) / 2
+        tokens = np.minimum(alone * together, most)
+        mixed_s = np.maximum(_round_s(replica, sample, batch, tokens, chunk_tokens), plain_s)
+        mixed = np.minimum(1.0, come * mixed_s / together)
+        mean_s = (mean_s + 1 / (mixed / mixed_s + (1 - mixed) / plain_s)) / 2
+    alone_s = _round_s(replica, sample, np.zeros(1), np.array([alone]), chunk_tokens)[0]
     return _Rounds(
         plain_s,
         mixed_s,
-        prompt_s=mixed_s * prompt / tokens,
-        queued_s=np.maximum.accumulate(full_s) * prompt / most,
+        mean_s,
+        prompt_s=mixed_s * pieces / together,
+        queued_s=queued_s,
         slower=np.maximum(1.0, mixed_s / alone_s),
     )
 

@@ -45,11 +45,11 @@ class Population:
 
     def shares(self, loads: FloatArray) -> FloatArray:
         """Probability that an arrival finds n requests inside: (..., n); n is at most the most."""
-        most = len(self.rate_rps) - 1
+        numbers = np.arange(len(self.rate_rps))
         filling = np.minimum(loads / self.capacity_rps, _FULL)[..., None]
-        scale = np.log(self.rate_rps[1:] / self.capacity_rps)
         # Relative to the full group's rate, so that nothing overflows.
-        logs = np.arange(most + 1) * np.log(np.maximum(filling, 1e-300))
+        scale = np.log(self.rate_rps[1:] / self.capacity_rps)
+        logs = numbers * np.log(np.maximum(filling, 1e-300))
         logs[..., 1:] -= np.cumsum(scale)
         weights = np.exp(logs - logs.max(axis=-1, keepdims=True))
         weights[..., -1] /= 1 - filling[..., 0]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thunderserve.control.planner.evaluate import Assessment, Evaluator
+    from thunderserve.control.planner.flow import Pair
     from thunderserve.control.planner.sample import FloatArray
     from thunderserve.core.slo import Slo
 
@@ -78,27 +79,34 @@ def _routes(evaluator: Evaluator, assessment: Assessment) -> list[_Route]:
     seats = {seat.id: seat for seat in assessment.seats}
     loads = _loads_rps(assessment)
     ports = _port_waits(evaluator, assessment)
-    later = _decoders(evaluator, assessment, loads)
+    later = _decoders(evaluator, assessment, loads, ports)
     found = []
     for pair, rps in zip(assessment.problem.pairs, assessment.flow.rps, strict=True):
         if rps > 0:
             first = seats[pair.prefill]
-            busiest = max((ports[port] for port, _ in pair.bytes), key=_busy, default=None)
             found.append(
                 _Route(
                     evaluator.shapes.figures(first.design, first.phase),
                     later[pair.decode],
                     (loads[pair.prefill], loads[pair.decode]),
                     evaluator.transfer(first, seats[pair.decode]),
-                    busiest,
+                    _busiest(pair, ports),
                     rps,
                 )
             )
     return found
 
 
+def _busiest(pair: Pair, ports: Mapping[str, Waits]) -> Waits | None:
+    on_the_way = (ports[port] for port, _ in pair.bytes)
+    return max(on_the_way, key=lambda port: float(port.busy.max()), default=None)
+
+
 def _decoders(
-    evaluator: Evaluator, assessment: Assessment, loads: Mapping[str, float]
+    evaluator: Evaluator,
+    assessment: Assessment,
+    loads: Mapping[str, float],
+    ports: Mapping[str, Waits],
 ) -> dict[str, GroupFigures]:
     """Groups that decode, whose memory is set aside while the groups that feed them prefill."""
     shapes = evaluator.shapes
@@ -109,9 +117,14 @@ def _decoders(
             first = seats[pair.prefill]
             figures = shapes.figures(first.design, first.phase)
             moved = evaluator.transfer(first, seats[pair.decode])
+            port = _busiest(pair, ports)
+            exposed_s = shapes.sample.mean(moved.exposed_s(shapes.sample.prompt, figures.times))
+            # Full memory keeps the queue for prefill short: no longer than prefill itself.
             held_s[pair.decode] += rps * (
-                figures.mean_first_s(loads[pair.prefill])
-                + shapes.sample.mean(moved.exposed_s(shapes.sample.prompt, figures.times))
+                figures.idle_s
+                + min(figures.idle_s, figures.mean_first_s(loads[pair.prefill]) - figures.idle_s)
+                + exposed_s
+                + (float(port.mean_s()[0]) if port else 0.0)
             )
     return {
         seat.id: shapes.decode_figures(
@@ -134,20 +147,21 @@ def _loads_rps(assessment: Assessment) -> dict[str, float]:
 
 
 def _port_waits(evaluator: Evaluator, assessment: Assessment) -> dict[str, Waits]:
-    """What the flow's transfers wait for in every port."""
-    posed, rates = assessment.problem, evaluator.port_rates
-    sent: dict[str, float] = defaultdict(float)
+    """What the flow's transfers wait for in every port, by the group that sends most there."""
+    posed, rates, shapes = assessment.problem, evaluator.port_rates, evaluator.shapes
+    seats = {seat.id: seat for seat in assessment.seats}
+    sent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for pair, rps in zip(posed.pairs, assessment.flow.rps, strict=True):
         for port, size in pair.bytes:
-            sent[port] += rps * size
-    return {
-        port: evaluator.shapes.port_waits(rates[port], np.array([size / rates[port]]))
-        for port, size in sent.items()
-    }
-
-
-def _busy(port: Waits) -> float:
-    return float(port.busy.max())
+            if rps > 0:
+                sent[port][pair.prefill] += rps * size
+    waits = {}
+    for port, by_group in sent.items():
+        most = seats[max(by_group, key=by_group.__getitem__)]
+        times = shapes.figures(most.design, most.phase).times
+        busy = np.array([sum(by_group.values()) / rates[port]])
+        waits[port] = shapes.port_waits(rates[port], busy, times)
+    return waits
 
 
 def _ttft_p99_s(evaluator: Evaluator, assessment: Assessment) -> float:

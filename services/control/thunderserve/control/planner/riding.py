@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from thunderserve.control.planner.sample import FloatArray
 
-__all__ = ["works_ahead_beyond"]
+__all__ = ["busy_beyond"]
 
 _GRID = 96
 _CELLS = 32
@@ -19,27 +19,32 @@ _FULL = 1 - 1e-3
 _MANY = 1e4
 
 
-def works_ahead_beyond(
+def busy_beyond(
     rate_rps: FloatArray,
     work_s: FloatArray,
     share: FloatArray,
     *,
     within_s: FloatArray,
     beyond_s: FloatArray,
+    left_ratio: float = 1.0,
 ) -> FloatArray:
-    """Probability that the work found and the work that comes within a time exceed a bound.
+    """Probability that, within a time, a server is busy for longer than a bound.
 
-    A request begins when its own work is done. It leaves behind what a customer of an M/G/1 queue
-    leaves (Pollaczek and Khinchine's transform, for service that is gamma), and what comes is
-    compound Poisson; the product of their transforms is inverted on a grid, damped against
-    aliasing. Requests of alike bounds are looked at together.
+    The time begins when a request's own work is done. It leaves behind what a customer of an M/G/1
+    queue leaves (Pollaczek and Khinchine's transform, for service that is gamma). All that comes
+    while the server may idle counts; what comes while it is busy counts only when it is still busy
+    then, which a share x / (x + E[S^2] / E[S]) of a bound x stands for (fitted to simulated queues:
+    short bounds are over before more comes). What comes is compound Poisson; the product of both
+    transforms is inverted on a grid, damped against aliasing. Requests of alike bounds are looked
+    at together.
 
     Args:
         rate_rps: Arrivals: (loads, levels).
         work_s: Of each request of the sample.
         share: Of the requests.
-        within_s: While so long more comes: (loads, levels, requests).
+        within_s: The time: (loads, levels, requests).
         beyond_s: The bound: (loads, levels, requests); below 0 it is always exceeded.
+        left_ratio: What of the work that is left behind is not done by then.
 
     Returns:
         (loads, levels, requests).
@@ -50,12 +55,16 @@ def works_ahead_beyond(
     groups = np.array_split(order, min(_GROUPS, len(order)))
     result = np.empty_like(beyond_s)
     mean_s = float(work_s @ share)
+    grain_s = float(work_s**2 @ share) / mean_s
     busy = rate_rps * mean_s
     for group in groups:
         bound = beyond_s[..., group].mean(axis=-1)
         within = within_s[..., group].mean(axis=-1)
+        within -= bound * (1 - bound / (np.maximum(bound, 0.0) + grain_s))
         looked_at = np.clip(bound, 1e-3 * mean_s, _MANY * mean_s)
-        exceeded = _exceeded(rate_rps, work_s, share, within, looked_at)
+        exceeded = _exceeded(
+            rate_rps, work_s, share, (np.maximum(within, 0.0), looked_at), left_ratio
+        )
         exceeded = np.where(bound <= 0, 1.0, np.where(busy < _FULL, exceeded, 1.0))
         # Of very many requests the mean alone tells.
         many = bound > _MANY * mean_s
@@ -68,10 +77,11 @@ def _exceeded(
     rate_rps: FloatArray,
     work_s: FloatArray,
     share: FloatArray,
-    within_s: FloatArray,
-    beyond_s: FloatArray,
+    bounds_s: tuple[FloatArray, FloatArray],
+    left_ratio: float,
 ) -> FloatArray:
-    """The same for one bound at each load and level: (loads, levels)."""
+    """The same for one time and bound at each load and level: (loads, levels)."""
+    within_s, beyond_s = bounds_s
     angles = 2 * np.pi * np.arange(_GRID // 2 + 1) / _GRID
     damped = _DAMPING * np.exp(-1j * angles)
     cell_s = beyond_s / _CELLS
@@ -82,6 +92,7 @@ def _exceeded(
     spread = max(float(work_s**2 @ share) / mean_s**2 - 1, 1e-3)
     served = (1 + rate * (1 - works) * mean_s * spread) ** (-1 / spread)
     left = (1 - rate * mean_s) * (1 - works) * served / (served - works)
+    left **= left_ratio
     come = np.exp(rate * within_s[..., None] * (works - 1))
     masses = np.fft.irfft(left * come, n=_GRID, axis=-1) / _DAMPING ** np.arange(_GRID)
     exceeded: FloatArray = np.clip(1 - masses[..., : _CELLS + 1].sum(axis=-1), 0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from thunderserve.control.planner.decoding import DecodeFigures
 from thunderserve.control.planner.design import Design, replica_of
 from thunderserve.control.planner.figures import GroupFigures, Transfer, pair_in_time
 from thunderserve.control.planner.flow import Station
-from thunderserve.control.planner.passes import prompt_times
+from thunderserve.control.planner.passes import PromptTimes, prompt_times
 from thunderserve.control.planner.prefilling import PrefillFigures
 from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.sample import FloatArray, Sample
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Shapes"]
 
 _GROUPS_OF_A_NODE = 2
+_WAITS_TOO = 2.0
 _BUSY_PORT = np.linspace(0.1, 0.95, 35)
 _WORTH = 0.5
 _BESIDE = 1e-3
@@ -52,7 +54,7 @@ class Shapes:
         self._sample = Sample.of(problem.workload)
         self._levels = Levels.of(problem.workload.arrivals)
         self._replicas: dict[Design, Replica] = {}
-        self._figures: dict[tuple[Replica, Phase], GroupFigures] = {}
+        self._figures: dict[tuple[Replica, Phase, tuple[Link, ...]], GroupFigures] = {}
         self._curves: dict[tuple[Replica, Phase, tuple[Link, ...]], tuple[float, Points]] = {}
         self._stations: dict[tuple[Replica, Phase, tuple[Link, ...]], Station] = {}
         self._keys: dict[tuple[Design, Phase], tuple[Replica, Phase, tuple[Link, ...]]] = {}
@@ -77,15 +79,17 @@ class Shapes:
 
     def figures(self, design: Design, phase: Phase) -> GroupFigures:
         """What the design can do in that phase."""
-        key = (self.replica(design), phase)
+        key = self._key(design, phase)
         if key not in self._figures:
-            self._figures[key] = self._compute_figures(*key)
+            self._figures[key] = self._compute_figures(design, phase)
         return self._figures[key]
 
-    def _compute_figures(self, replica: Replica, phase: Phase) -> GroupFigures:
-        sample, chunk = self._sample, self._chunk_tokens
+    def _compute_figures(self, design: Design, phase: Phase) -> GroupFigures:
+        sample, chunk, replica = self._sample, self._chunk_tokens, self.replica(design)
         if phase is Phase.DECODE:
-            return self.decode_figures(replica, sample.mean(self.elsewhere_s))
+            # Memory is set aside while others prefill and send, and wait as long to send.
+            sent_s = _WAITS_TOO * sample.mean(self._nominal_transfer_s(design))
+            return self.decode_figures(replica, sample.mean(self.elsewhere.latency_s) + sent_s)
         rates = self._rates(replica)
         room = self._cost.kv_capacity_tokens(replica, chunk)
         if room < sample.resident_tokens:
@@ -119,21 +123,26 @@ class Shapes:
         return tuple(self._cost.stage_rates(stage) for stage in replica)
 
     @cached_property
-    def elsewhere_s(self) -> FloatArray:
-        """A guess at what prompts take in the prefill groups that a decode group works with.
+    def elsewhere(self) -> PromptTimes:
+        """A guess at the prefill groups that a decode group works with.
 
-        Those of the quickest node, of which each has a half.
+        The quickest node, of which each has a half.
         """
         nodes = {(node.gpus, node.local): node for node in self._problem.cluster.nodes}
-        latencies = [self._whole_node_s(node) for node in nodes.values()]
-        return _GROUPS_OF_A_NODE * min(latencies, key=self._sample.mean)
+        times = (self._whole_node(node) for node in nodes.values())
+        quickest = min(times, key=lambda each: self._sample.mean(each.latency_s))
+        return replace(
+            quickest,
+            latency_s=_GROUPS_OF_A_NODE * quickest.latency_s,
+            busy_s=_GROUPS_OF_A_NODE * quickest.busy_s,
+            first_chunk_s=_GROUPS_OF_A_NODE * quickest.first_chunk_s,
+        )
 
-    def _whole_node_s(self, node: Node) -> FloatArray:
+    def _whole_node(self, node: Node) -> PromptTimes:
         types = {kind.name: kind for kind in self._problem.cluster.types}
         gpus = tuple(types[gpu.type] for gpu in node.gpus)
         replica = (StageHardware(self._problem.model.layers, gpus, node.local),)
-        times = prompt_times(self._rates(replica), self._sample.prompt, self._chunk_tokens)
-        return times.latency_s
+        return prompt_times(self._rates(replica), self._sample.prompt, self._chunk_tokens)
 
     def station(self, design: Design, phase: Phase) -> Station:
         """A group of that design as the flow sees it, without an id."""
@@ -172,9 +181,7 @@ class Shapes:
         """Share of requests that meet the bounds that depend on this group, at each load."""
         exposed_s, first_s = None, None
         if phase is Phase.DECODE:
-            moved = self._port_transfer(design)
-            sent = np.minimum(self._sample.prompt, self._chunk_tokens)
-            exposed_s, first_s = moved.latency_s + moved.s_per_token * sent, self.elsewhere_s
+            exposed_s, first_s = self._nominal_transfer_s(design), self.elsewhere.latency_s
         met = self.figures(design, phase).in_time(
             load_rps, self._problem.slo, exposed_s=exposed_s, first_s=first_s
         )
@@ -214,15 +221,29 @@ class Shapes:
         ]
         return max(moves, key=lambda move: move.s_per_token)
 
-    def port_waits(self, bytes_per_s: float, busy_ratio: FloatArray) -> Waits:
-        """Waits for a port's turn when requests keep it busy to these shares, chunk by chunk."""
+    def _nominal_transfer_s(self, design: Design) -> FloatArray:
+        """What a transfer through the group's ports takes when prefill hides all but a chunk."""
+        moved = self._port_transfer(design)
+        return moved.latency_s + moved.s_per_token * self.elsewhere.last_tokens
+
+    def port_waits(
+        self, bytes_per_s: float, busy_ratio: FloatArray, times: PromptTimes | None = None
+    ) -> Waits:
+        """Waits for a port's turn when requests keep it busy to these shares.
+
+        Args:
+            bytes_per_s: Of the port.
+            busy_ratio: Shares of its time.
+            times: Of the group that sends. A request's chunks come one by one, so what it adds to
+                the backlog lies between what piles up behind its last chunk and all of it.
+        """
         each = kv_wire_bytes(self._problem.model, 1, self._problem.wire_mode) / bytes_per_s
-        prompt, chunk, mean = self._sample.prompt, self._chunk_tokens, self._sample.mean
-        full = np.ceil(prompt / chunk) - 1
-        last = prompt - full * chunk
-        count = mean(full + 1)
-        mean_s = each * mean(prompt) / count
-        square_s2 = each**2 * mean(full * chunk**2 + last**2) / count
+        times = times or self.elsewhere
+        prompt, mean = self._sample.prompt, self._sample.mean
+        hidden = (times.latency_s - times.first_chunk_s) / each
+        pile = np.minimum(prompt, np.maximum(times.last_tokens, prompt - hidden))
+        mean_s = each * mean(prompt)
+        square_s2 = each**2 * mean(pile * prompt + prompt**2) / 2
         return Waits.at(self._levels, busy_ratio, np.array(mean_s), np.array(square_s2))
 
     def port_ceiling(self, bytes_per_s: float) -> float:
