@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.simulator import ServingPolicy
+from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.control.planner.strategies.packing import Packing
+from thunderserve.control.planner.strategies.sharing import shared_plans
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ DEPARTURES = (
     "pipelines share no GPU; in the source a GPU's layers may serve several pipelines",
     "placements are exact over such pipelines; the source's integer program is stopped early",
     "flow knows no latency: of the best placements at several depths, the timeliest is taken",
-    "each request goes to a pipeline by a fixed share, which a linear program finds",
+    "each request goes to a pipeline by a fixed share, the best of several when simulated",
 )
 
 POLICIES = (ServingPolicy(),)
@@ -44,4 +46,5 @@ def plan_helix(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     placements = list(dict.fromkeys(designs for designs in made if designs))
     placed = [tuple((Phase.COLOCATED, design) for design in designs) for designs in placements]
     best = packing.pools.best_placed(placed, POLICIES)
-    return packing.pools.plan(best, strategy="helix", seed=seed)
+    plans = list(shared_plans(packing.pools, best, strategy="helix", seed=seed))
+    return best_simulated(plans, problem, POLICIES) or plans[0]

@@ -17,7 +17,9 @@ import pulp
 from thunderserve.control.planner.evaluate import Evaluator
 from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.simulator import ServingPolicy
+from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.control.planner.strategies.pools import Pools
+from thunderserve.control.planner.strategies.sharing import shared_plans
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def plan_melange(problem: Problem, seed: int, clock: Callable[[], float]) -> Pla
         for groups, count in zip(held.values(), counts, strict=True)
         for design in groups[:count]
     ]
-    return pools.plan(tuple(placed), strategy="melange", seed=seed)
+    plans = list(shared_plans(pools, tuple(placed), strategy="melange", seed=seed))
+    return best_simulated(plans, problem, POLICIES) or plans[0]
 
 
 def cheapest_mix(

@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.simulator import ServingPolicy
+from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.control.planner.strategies.pools import Pools
+from thunderserve.control.planner.strategies.sharing import shared_plans
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ __all__ = ["DEPARTURES", "POLICIES", "plan_vllm"]
 POLICIES = (ServingPolicy(),)
 
 DEPARTURES = (
-    "vLLM balances no load between replicas: ours get shares that a linear program finds",
+    "vLLM balances no load between replicas: ours get the best of several shares when simulated",
     "(tp, pp) is the best of each GPU type when simulated, not the operator's choice",
     "prompts are chunked, today's default; the paper's version let prefill go first",
 )
@@ -35,9 +37,10 @@ def plan_vllm(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
     """As many replicas as fit, of each GPU type's best configuration."""
     del clock
     pools = Pools(problem)
-    placed = [
+    placed = tuple(
         (Phase.COLOCATED, design)
         for kind in pools.types
         for design in pools.best_together(kind, POLICIES)
-    ]
-    return pools.plan(tuple(placed), strategy="vllm", seed=seed)
+    )
+    plans = list(shared_plans(pools, placed, strategy="vllm", seed=seed))
+    return best_simulated(plans, problem, POLICIES) or plans[0]
