@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.predict import predict
+from thunderserve.control.planner.reason import reason_for
 from thunderserve.control.planner.reschedule import routes_of
 from thunderserve.core.plan import Gpu, Group, Plan, Stage
 
@@ -36,6 +37,7 @@ def plan_of(
         ),
         search_evaluations=evaluator.flows_solved,
         chunk_tokens=best.chunk_tokens,
+        reason=reason_for(evaluator, best),
     )
 
 

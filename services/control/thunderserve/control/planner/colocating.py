@@ -97,6 +97,7 @@ class ColocatedFigures:
         held = batch + rates * sample.mean(times.latency_s) * rounds.slower
         fits = max(1, int(np.searchsorted(held, slots, side="right")))
         full = np.interp(slots, [0.0, *held], [0.0, *rates])
+        unused = len(replica) * chunk_tokens - sample.mean(times.last_tokens)
         work = np.maximum(1.0, sample.steps)
         population = Population(
             levels,
@@ -110,8 +111,8 @@ class ColocatedFigures:
             rounds.first(fits),
             population,
             fits=sample.fits(room_tokens),
-            # The pass that ends a prompt is filled up with prompts that wait behind it.
-            left_ratio=1 / (1 + sample.mean(chunk_tokens - times.last_tokens) / sample.mean_prompt),
+            # The round that ends a prompt is filled up with prompts that wait behind it.
+            left_ratio=1 / (1 + unused / sample.mean_prompt),
         )
 
     @property

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from thunderserve.control.planner.sample import FloatArray
 
-__all__ = ["LOAD_SHARES", "hull", "loss_lines", "most_on_target_rps"]
+__all__ = ["LOAD_SHARES", "hull", "loss_lines", "most_on_target_rps", "until_best"]
 
 _FAR, _NEAR = 14, 7
 LOAD_SHARES = np.concatenate(
@@ -57,6 +57,12 @@ def _stands_out(
     """Height of a point above the line between its neighbours."""
     part = (middle[0] - left[0]) / (right[0] - left[0])
     return middle[1] - (left[1] + part * (right[1] - left[1]))
+
+
+def until_best(corners: Points) -> Points:
+    """The hull up to where most are in time; all of it when none ever are."""
+    best = max(range(len(corners)), key=lambda i: corners[i][1])
+    return corners[: best + 1] if best else corners
 
 
 def loss_lines(corners: Points, idle_ratio: float) -> tuple[tuple[float, float], ...]:

@@ -178,7 +178,7 @@ class Evaluator:
     def ports(self) -> dict[str, float]:
         """What the flow may send per second through every port, so that transfers are in time."""
         return {
-            port: rate * self.shapes.port_ceiling(rate) for port, rate in self.port_rates.items()
+            port: rate * self.shapes.ports.ceiling(rate) for port, rate in self.port_rates.items()
         }
 
     @cached_property

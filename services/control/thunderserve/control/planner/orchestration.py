@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pulp
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from thunderserve.core.plan import Phase
 
-__all__ = ["solve_flow"]
+__all__ = ["solve_flow", "solve_uncapacitated"]
 
 SERVED = 1e-3
 """What a request counts that is served but misses its bounds; one that meets them counts 1."""
@@ -54,6 +55,23 @@ def solve_flow(problem: FlowProblem) -> Flow:
     return replace(solved, rps=tuple(rps), fullest_ratio=_fullest_ratio(problem, rps))
 
 
+def solve_uncapacitated(problem: FlowProblem) -> Flow:
+    """The flow when nothing is limited and load costs nothing: only its parts sum to the demand.
+
+    For comparison: this program has an optimum on a single route, however many there are.
+    """
+    lp = pulp.LpProblem("uncapacitated", pulp.LpMaximize)
+    flows = [lp.add_variable(f"flow_{i}", 0) for i in range(len(problem.pairs))]
+    lp += _sum((flow, 1.0) for flow in flows) == (problem.demand_rps if flows else 0.0)
+    ratios = (pair.attainment_ratio for pair in problem.pairs)
+    attained = _sum(zip(flows, ratios, strict=True))
+    lp += attained
+    lp.solve(pulp.HiGHS(msg=False, threads=1))
+    rps = tuple(flow.value() or 0.0 for flow in flows)
+    value = float(attained.value() or 0.0)
+    return Flow(rps, value, value, _fullest_ratio(problem, rps))
+
+
 def _fullest_ratio(problem: FlowProblem, rps: Iterable[float]) -> float:
     loads: dict[str, float] = defaultdict(float)
     for pair, flow in zip(problem.pairs, rps, strict=True):
@@ -79,7 +97,7 @@ class _Program:
         self._lp = pulp.LpProblem("flow", pulp.LpMaximize)
         self._flows = [self._lp.add_variable(f"flow_{i}", 0) for i in range(len(orbits))]
         # How full the fullest group is, of all and of every phase.
-        self._fullest = self._lp.add_variable("fullest", 0)
+        self._fullest = self._lp.add_variable("fullest", 0, self._most / self._scale)
         self._totals: dict[Phase, float] = defaultdict(float)
         for station in stations.values():
             self._totals[station.phase] += station.capacity_rps
@@ -100,7 +118,7 @@ class _Program:
         else:
             self._lp += attained - target * served >= 0
             self._lp += served + SERVED * attained - self._busyness()
-        status = self._lp.solve(pulp.HiGHS(msg=False, threads=1))
+        status = self._lp.solve(pulp.HiGHS(msg=False, threads=1, presolve="off"))
         assert status == pulp.LpStatusOptimal, pulp.LpStatus[status]  # noqa: S101 - zero flow is always feasible and all flow is bounded
         return Flow(
             rps=tuple(self._scale * max(0.0, flow.value()) for flow in self._flows),
@@ -112,41 +130,64 @@ class _Program:
         phases = [(variable, PHASE_IDLENESS) for variable in self._fullest_of.values()]
         return _sum([(self._fullest, IDLENESS), *phases])
 
-    def _attained(self, losses: Iterable[tuple[pulp.LpVariable, int]]) -> pulp.LpAffineExpression:
+    def _attained(self, losses: Iterable[tuple[pulp.LpVariable, float]]) -> pulp.LpAffineExpression:
         pairs = self._problem.pairs
         gains = [
             (flow, pairs[orbit[0]].attainment_ratio)
             for flow, orbit in zip(self._flows, self._orbits, strict=True)
         ]
-        return _sum([*gains, *((loss, -float(count)) for loss, count in losses)])
+        return _sum([*gains, *((part, -slope) for part, slope in losses)])
 
-    def _add_station_rows(self) -> list[tuple[pulp.LpVariable, int]]:
-        """Capacity and loss of every station; equal ones share their rows."""
+    def _add_station_rows(self) -> list[tuple[pulp.LpVariable, float]]:
+        """Capacity and loss of every station; equal ones share their rows.
+
+        Returns:
+            Parts of loads, and what is lost of each.
+        """
         classes: dict[Hashable, list[str]] = defaultdict(list)
         loads = self._loads()
         for name, station in self._stations.items():
             key = (station.phase, station.capacity_rps, station.losses, tuple(loads[name].items()))
             classes[key].append(name)
-        losses: list[tuple[pulp.LpVariable, int]] = []
+        losses: list[tuple[pulp.LpVariable, float]] = []
         for members in classes.values():
             station, load = self._stations[members[0]], loads[members[0]]
             terms = [(self._flows[i], share) for i, share in load.items()]
             self._add_capacity_rows(station, terms)
             if station.losses:
-                loss = self._lp.add_variable(f"loss_{len(losses)}", 0)
-                losses.append((loss, len(members)))
-                for slope, offset in station.losses:
-                    scaled = [(flow, slope * part) for flow, part in terms]
-                    self._lp += _sum([*scaled, (loss, -1.0)]) <= offset / self._scale
+                parts = [
+                    (self._lp.add_variable(f"part_{len(losses) + i}", 0, width), slope)
+                    for i, (width, slope) in enumerate(self._pieces(station))
+                ]
+                self._lp += _sum([*terms, *((part, -1.0) for part, _ in parts)]) == 0
+                losses += [(part, slope * len(members)) for part, slope in parts]
         return losses
+
+    def _pieces(self, station: Station) -> list[tuple[float | None, float]]:
+        """Widths and slopes of the straight pieces of a station's loss; the last has no end.
+
+        The loss is convex, so the optimum fills the pieces in order.
+        """
+        lines = [(0.0, 0.0), *station.losses]
+        starts = [
+            (offset - before) / (slope - flatter)
+            for (flatter, before), (slope, offset) in pairwise(lines)
+        ]
+        ends = [start / self._scale for start in starts]
+        widths = [high - low for low, high in pairwise([0.0, *ends])]
+        return list(zip([*widths, None], (slope for slope, _ in lines), strict=True))
 
     def _add_capacity_rows(
         self, station: Station, terms: list[tuple[pulp.LpVariable, float]]
     ) -> None:
-        """A station's load fits, and is no fuller than the fullest, of all and of its phase."""
+        """A station's load fits, and is no fuller than the fullest, of all and of its phase.
+
+        The fullest is as full as can be at `most / scale`, which bounds all but tiny stations.
+        """
         capacity = station.capacity_rps
-        self._lp += _sum(terms) <= capacity / self._scale
         of_all = max(capacity / self._most, SMALLEST)
+        if of_all * self._most > capacity:
+            self._lp += _sum(terms) <= capacity / self._scale
         self._lp += _sum([*terms, (self._fullest, -of_all)]) <= 0
         of_phase = max(capacity / self._totals[station.phase], SMALLEST)
         self._lp += _sum([*terms, (self._fullest_of[station.phase], -of_phase)]) <= 0

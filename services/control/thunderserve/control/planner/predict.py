@@ -160,7 +160,7 @@ def _port_waits(evaluator: Evaluator, assessment: Assessment) -> dict[str, Waits
         most = seats[max(by_group, key=by_group.__getitem__)]
         times = shapes.figures(most.design, most.phase).times
         busy = np.array([sum(by_group.values()) / rates[port]])
-        waits[port] = shapes.port_waits(rates[port], busy, times)
+        waits[port] = shapes.ports.waits(rates[port], busy, times)
     return waits
 
 

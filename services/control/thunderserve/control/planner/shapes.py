@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thunderserve.control.planner.colocating import ColocatedFigures
-from thunderserve.control.planner.curves import LOAD_SHARES, hull, loss_lines, most_on_target_rps
+from thunderserve.control.planner.curves import (
+    LOAD_SHARES,
+    hull,
+    loss_lines,
+    most_on_target_rps,
+    until_best,
+)
 from thunderserve.control.planner.decoding import DecodeFigures
 from thunderserve.control.planner.design import Design, replica_of
 from thunderserve.control.planner.figures import GroupFigures, Transfer, pair_in_time
 from thunderserve.control.planner.flow import Station
 from thunderserve.control.planner.passes import PromptTimes, prompt_times
+from thunderserve.control.planner.ports import Ports
 from thunderserve.control.planner.prefilling import PrefillFigures
 from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.sample import FloatArray, Sample
-from thunderserve.control.planner.waiting import Levels, Waits
+from thunderserve.control.planner.waiting import Levels
 from thunderserve.core.cost import Replica, StageHardware, StageRates
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.core.plan import Phase
@@ -32,8 +39,6 @@ __all__ = ["Shapes"]
 
 _GROUPS_OF_A_NODE = 2
 _WAITS_TOO = 2.0
-_BUSY_PORT = np.linspace(0.1, 0.95, 35)
-_WORTH = 0.5
 _BESIDE = 1e-3
 """What requests in time count beside capacity, so that groups off target differ too."""
 
@@ -59,7 +64,6 @@ class Shapes:
         self._stations: dict[tuple[Replica, Phase, tuple[Link, ...]], Station] = {}
         self._keys: dict[tuple[Design, Phase], tuple[Replica, Phase, tuple[Link, ...]]] = {}
         self._ratios: dict[tuple[Replica, Phase, Replica, Transfer], float] = {}
-        self._ceilings: dict[float, float] = {}
 
     @property
     def sample(self) -> Sample:
@@ -138,6 +142,11 @@ class Shapes:
             first_chunk_s=_GROUPS_OF_A_NODE * quickest.first_chunk_s,
         )
 
+    @cached_property
+    def ports(self) -> Ports:
+        """What transfers wait for in ports."""
+        return Ports(self._problem, self._sample, self._levels, self.elsewhere)
+
     def _whole_node(self, node: Node) -> PromptTimes:
         types = {kind.name: kind for kind in self._problem.cluster.types}
         gpus = tuple(types[gpu.type] for gpu in node.gpus)
@@ -145,15 +154,15 @@ class Shapes:
         return prompt_times(self._rates(replica), self._sample.prompt, self._chunk_tokens)
 
     def station(self, design: Design, phase: Phase) -> Station:
-        """A group of that design as the flow sees it, without an id."""
+        """A group of that design as the flow sees it, without an id.
+
+        Its capacity ends where more requests would put fewer in time.
+        """
         key = self._key(design, phase)
         if key not in self._stations:
-            capacity = self.figures(design, phase).capacity_rps
-            losses: tuple[tuple[float, float], ...] = ()
-            if capacity > 0:
-                idle_ratio, corners = self._curve(design, phase)
-                losses = loss_lines(corners, idle_ratio)
-            self._stations[key] = Station("", phase, capacity, losses)
+            idle_ratio, corners = self._curve(design, phase)
+            capacity = corners[-1][0] if corners else 0.0
+            self._stations[key] = Station("", phase, capacity, loss_lines(corners, idle_ratio))
         return self._stations[key]
 
     def _key(self, design: Design, phase: Phase) -> tuple[Replica, Phase, tuple[Link, ...]]:
@@ -172,7 +181,7 @@ class Shapes:
             loads = LOAD_SHARES * self.figures(design, phase).capacity_rps
             if loads[-1] > 0:
                 ratios = self.ratios(design, phase, loads)
-                self._curves[key] = float(ratios[0]), hull(loads, ratios)
+                self._curves[key] = float(ratios[0]), until_best(hull(loads, ratios))
             else:
                 self._curves[key] = 0.0, []
         return self._curves[key]
@@ -221,57 +230,27 @@ class Shapes:
         ]
         return max(moves, key=lambda move: move.s_per_token)
 
+    def _exposed_s(self, design: Design) -> FloatArray:
+        """What a group that prefilled would expose of its transfers through its nodes' ports."""
+        times = prompt_times(
+            self._rates(self.replica(design)), self._sample.prompt, self._chunk_tokens
+        )
+        return self._port_transfer(design).exposed_s(self._sample.prompt, times)
+
+    def port_exposed_s(self, design: Design) -> float:
+        """Mean of what a group that prefilled would expose of its transfers."""
+        return self._sample.mean(self._exposed_s(design))
+
+    def late_by_transfer_ratio(self, design: Design) -> float:
+        """Share of requests that such a transfer alone would make late."""
+        spare_s = self._sample.steps * self._problem.slo.tpot_s
+        late = (self._sample.steps > 0) & (self._exposed_s(design) > spare_s)
+        return self._sample.mean(late.astype(np.float64))
+
     def _nominal_transfer_s(self, design: Design) -> FloatArray:
         """What a transfer through the group's ports takes when prefill hides all but a chunk."""
         moved = self._port_transfer(design)
         return moved.latency_s + moved.s_per_token * self.elsewhere.last_tokens
-
-    def port_waits(
-        self, bytes_per_s: float, busy_ratio: FloatArray, times: PromptTimes | None = None
-    ) -> Waits:
-        """Waits for a port's turn when requests keep it busy to these shares.
-
-        Args:
-            bytes_per_s: Of the port.
-            busy_ratio: Shares of its time.
-            times: Of the group that sends. A request's chunks come one by one, so what it adds to
-                the backlog lies between what piles up behind its last chunk and all of it.
-        """
-        each = kv_wire_bytes(self._problem.model, 1, self._problem.wire_mode) / bytes_per_s
-        times = times or self.elsewhere
-        prompt, mean = self._sample.prompt, self._sample.mean
-        hidden = (times.latency_s - times.first_chunk_s) / each
-        pile = np.minimum(prompt, np.maximum(times.last_tokens, prompt - hidden))
-        mean_s = each * mean(prompt)
-        square_s2 = each**2 * mean(pile * prompt + prompt**2) / 2
-        return Waits.at(self._levels, busy_ratio, np.array(mean_s), np.array(square_s2))
-
-    def port_ceiling(self, bytes_per_s: float) -> float:
-        """Share of a port's bytes per second beyond which more requests in it help nobody.
-
-        Of those that one port's transfer alone does not make late: while one more request puts
-        another half of one in time, or for capacity while the target's share is. Steps may take
-        half of their bound.
-        """
-        if bytes_per_s not in self._ceilings:
-            self._ceilings[bytes_per_s] = self._compute_ceiling(bytes_per_s)
-        return self._ceilings[bytes_per_s]
-
-    def _compute_ceiling(self, bytes_per_s: float) -> float:
-        problem, sample = self._problem, self._sample
-        each = kv_wire_bytes(problem.model, 1, problem.wire_mode) / bytes_per_s
-        exposed_s = each * np.minimum(sample.prompt, self._chunk_tokens)
-        spare_s = sample.steps * problem.slo.tpot_s / 2 - exposed_s
-        able = sample.share * ((spare_s >= 0) & (sample.steps > 0))
-        if not able.any():
-            return float(_BUSY_PORT[-1])
-        late = self.port_waits(bytes_per_s, _BUSY_PORT).longer_than(spare_s)
-        met = 1 - late @ able @ self._levels.request / able.sum()
-        if problem.objective is Objective.CAPACITY:
-            enough = met >= problem.target_ratio
-            return float(_BUSY_PORT[enough][-1] if enough.any() else _BUSY_PORT[0])
-        gains = np.diff(_BUSY_PORT * met) / np.diff(_BUSY_PORT)
-        return float(_BUSY_PORT[np.argmax([*(gains < _WORTH), True])])
 
     def pair_ratio(
         self, prefill: tuple[Design, Phase], decode: tuple[Design, Phase], transfer: Transfer
