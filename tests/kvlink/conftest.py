@@ -60,9 +60,7 @@ class RecordingEngine:
 
     def on_pages(self, room: int, block: Any, values: np.ndarray) -> None:
         """See `EngineEvents`."""
-        layers = slice(block.first_layer, block.first_layer + block.layer_count)
-        pages = slice(block.first_page, block.first_page + block.page_count)
-        self.caches[room][layers, :, pages] = values
+        self.caches[room][block.slices()] = values
 
     def on_aux(self, room: int, aux: bytes) -> None:
         """See `EngineEvents`."""

@@ -131,8 +131,8 @@ def test_codec_is_the_smaller_one_when_blocks_are_short(tokens: int, mode: str) 
     """A chunk's last tokens go as they are: scales and padding would be larger than themselves."""
     layout = KvLayout("tiny", 2, 2, 64, 1, "bfloat16")
 
-    assert codec_for(WireMode.INT4, layout, Block(0, 2, 0, tokens)).mode == mode
-    assert codec_for(WireMode.RAW16, layout, Block(0, 2, 0, tokens)).mode == "raw16"
+    assert codec_for(WireMode.INT4, layout, Block(0, 2, 0, 1, 0, tokens)).mode == mode
+    assert codec_for(WireMode.RAW16, layout, Block(0, 2, 0, 1, 0, tokens)).mode == "raw16"
 
 
 def test_int4_refuses_a_layout_when_channels_are_odd() -> None:

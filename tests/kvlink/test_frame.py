@@ -23,8 +23,8 @@ from thunderserve.kvlink.protocol import (
 
 LIMIT = 1 << 20
 U32 = st.integers(1, 2**31)
-BLOCKS = st.builds(Block, U32, U32, U32, U32)
-FRAME = make_frame(FrameKind.PAGES, 7, 9, b"payload", block=Block(1, 2, 3, 4))
+BLOCKS = st.builds(Block, U32, U32, U32, U32, U32, U32)
+FRAME = make_frame(FrameKind.PAGES, 7, 9, b"payload", block=Block(1, 2, 3, 4, 5, 6))
 
 
 @settings(deadline=None)  # on a busy machine time says nothing

@@ -30,7 +30,7 @@ def pages_frame(layout: Any, room: int, cache: np.ndarray, fingerprint: int = 0)
         fingerprint or layout.fingerprint,
         payload,
         wire_mode=WireMode.RAW16,
-        block=Block(0, 1, 0, 1),
+        block=Block(0, 1, 0, 2, 0, 1),
     )
     return bytearray(encode_header(header) + payload)
 

@@ -12,10 +12,17 @@ import pytest
 import torch
 
 from thunderserve.core.errors import PreconditionError, TransferError
-from thunderserve.core.kv import KvLayout
+from thunderserve.core.kv import KvLayout, KvPart
 from thunderserve.kvlink.protocol import Block
 from thunderserve.kvlink.sglang_plugin.memory import AuxMemory, PageMemory, tensor_at
-from thunderserve.kvlink.sglang_plugin.pool import aux_of, check_supported, layout_of, pages_of
+from thunderserve.kvlink.sglang_plugin.pool import (
+    Degrees,
+    aux_of,
+    check_supported,
+    layout_of,
+    pages_of,
+    part_of,
+)
 from thunderserve.kvlink.sglang_plugin.rooms import Reservations
 
 LAYOUT = KvLayout("m", 2, 2, 4, 3, "bfloat16")
@@ -32,7 +39,9 @@ def test_pages_are_those_of_the_pool_when_read() -> None:
     """In the order asked for; keys and values of each layer side by side."""
     pool = buffers()
 
-    values = PageMemory(LAYOUT, pool).read(Block(0, 2, 5, 3), np.array([7, 1, 4], np.int32))
+    values = PageMemory(LAYOUT, LAYOUT.whole, pool).read(
+        Block(0, 2, 0, 2, 5, 3), np.array([7, 1, 4], np.int32)
+    )
 
     assert values.shape == LAYOUT.block_shape(2, 3)
     assert values.dtype == np.uint16
@@ -44,9 +53,11 @@ def test_pages_land_where_they_belong_when_written() -> None:
     """Other pages and other layers stay as they were."""
     source, target = buffers(), [torch.zeros(POOL, dtype=torch.int16) for _ in range(4)]
     pages = np.array([7, 1], np.int32)
-    values = PageMemory(LAYOUT, source).read(Block(1, 1, 0, 2), pages)
+    values = PageMemory(LAYOUT, LAYOUT.whole, source).read(Block(1, 1, 0, 2, 0, 2), pages)
 
-    PageMemory(LAYOUT, target).write(Block(1, 1, 0, 2), np.array([2, 9], np.int32), values)
+    PageMemory(LAYOUT, LAYOUT.whole, target).write(
+        Block(1, 1, 0, 2, 0, 2), np.array([2, 9], np.int32), values
+    )
 
     assert torch.equal(target[1][[2, 9]], source[1][[7, 1]])
     assert torch.equal(target[3][[2, 9]], source[3][[7, 1]])
@@ -88,37 +99,80 @@ def kv_args(**changes: object) -> SimpleNamespace:
     return SimpleNamespace(**{**fields, **changes})
 
 
-def model_config(name: str = "m", dtype: torch.dtype = torch.bfloat16) -> SimpleNamespace:
+def model_config(name: str = "m", *, layers: int = 2, kv_heads: int = 2) -> SimpleNamespace:
     fields = {"hidden_size": 8, "_name_or_path": name}
-    hf_config = SimpleNamespace(to_dict=lambda: fields)
-    return SimpleNamespace(dtype=dtype, hf_config=hf_config, get_total_num_kv_heads=lambda: 2)
+    return SimpleNamespace(
+        dtype=torch.bfloat16,
+        hf_config=SimpleNamespace(to_dict=lambda: fields),
+        num_hidden_layers=layers,
+        get_total_num_kv_heads=lambda: kv_heads,
+    )
 
 
 def test_layout_is_read_from_pointers_when_supported() -> None:
     """The same model in another folder has the same fingerprint."""
     args = kv_args()
 
-    layout = layout_of(args, model_config("/a"))
+    layout = layout_of(args, model_config("/a"), Degrees())
 
     assert (layout.layer_count, layout.kv_head_count, layout.head_dim) == (2, 2, 4)
-    assert layout == layout_of(args, model_config("/b"))
-    pages = pages_of(args, layout, "cpu").read(Block(0, 1, 0, 1), np.array([9], np.int32))
+    assert layout == layout_of(args, model_config("/b"), Degrees())
+    pages = pages_of(args, layout, layout.whole, "cpu").read(
+        Block(0, 1, 0, 2, 0, 1), np.array([9], np.int32)
+    )
     assert np.array_equal(pages[0, 0, 0], args.owner[0][9].numpy())
     assert aux_of(args).row_bytes == (8,)
+
+
+def test_part_is_a_ranks_own_when_the_engine_has_several() -> None:
+    """The layout is of the whole model on every rank; the part says where the rank's lies in it."""
+    args, model = kv_args(), model_config(layers=6, kv_heads=4)
+    last, copying = Degrees(tp=2, tp_rank=1, pp=3, pp_rank=2), Degrees(tp=4, tp_rank=3)
+
+    layout = layout_of(args, model, last)
+
+    assert (layout.layer_count, layout.kv_head_count, layout.head_dim) == (6, 4, 4)
+    assert (layout.tp, layout.pp) == (2, 3)
+    assert part_of(args, layout, last, (4, 6)) == KvPart(4, 2, 2, 2, rank=5, rank_count=6)
+    copied = layout_of(args, model_config(kv_heads=2), copying)
+    assert (copied.kv_head_count, copied.head_dim) == (2, 8)
+    assert part_of(args, copied, copying, (0, 2)) == KvPart(0, 2, 1, 1, 3, 4, copy=True)
+    with pytest.raises(PreconditionError, match="stage 2 has layers 4 to 7"):
+        part_of(args, layout, last, (4, 7))
+
+
+def test_pages_of_a_rank_take_part_of_its_heads_when_the_sender_has_fewer() -> None:
+    """Layer and head numbers are the whole model's; nothing else of the page is touched."""
+    pool = [torch.zeros(POOL, dtype=torch.int16) for _ in range(4)]
+    memory = PageMemory(LAYOUT, KvPart(4, 2, 2, 2), pool)
+    values = np.arange(2 * 2 * 3 * 4, dtype=np.uint16).reshape(1, 2, 2, 3, 1, 4) + 1
+
+    memory.write(Block(5, 1, 3, 1, 0, 2), np.array([2, 9], np.int32), values)
+
+    assert torch.equal(
+        pool[1][[2, 9]][:, :, 1], torch.from_numpy(values[0, 0, :, :, 0].view(np.int16))
+    )
+    assert torch.equal(
+        pool[3][[2, 9]][:, :, 1], torch.from_numpy(values[0, 1, :, :, 0].view(np.int16))
+    )
+    assert sum(int(t.count_nonzero()) for t in pool) == values.size
+    assert np.array_equal(
+        memory.read(Block(5, 1, 2, 2, 0, 1), np.array([9], np.int32))[..., 1, :],
+        values[:, :, 1:, :, 0],
+    )
 
 
 def test_layout_is_refused_when_the_cache_is_not_16_bit() -> None:
     """An fp8 cache would be read as garbage."""
     with pytest.raises(PreconditionError, match="fp8_e4m3"):
-        layout_of(kv_args(kv_cache_dtype_str="fp8_e4m3"), model_config())
+        layout_of(kv_args(kv_cache_dtype_str="fp8_e4m3"), model_config(), Degrees())
 
 
 @pytest.mark.parametrize(
     ("args", "settings", "word"),
     [
         ({}, {"is_mla": True}, "MLA"),
-        ({}, {"tp": 2}, "tensor parallelism 2"),
-        ({}, {"pp": 2}, "pipeline parallelism 2"),
+        ({}, {"other_degrees": 2}, "context-parallel"),
         ({"state_types": ["mamba"]}, {}, "mamba"),
         ({"num_draft_entries": 2}, {}, "speculative"),
         ({"kv_item_lens": [8, 8, 4, 4]}, {}, "unequal"),
@@ -131,8 +185,7 @@ def test_engine_is_refused_when_kvlink_cannot_carry_its_cache(
     """At start and by name, not by wrong tokens later."""
     supported: dict[str, Any] = {
         "is_mla": False,
-        "tp": 1,
-        "pp": 1,
+        "other_degrees": 1,
         "decode_allocation_policy": "early",
     }
     check_supported(kv_args(), **supported)

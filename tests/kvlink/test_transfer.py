@@ -25,7 +25,8 @@ from thunderserve.kvlink.protocol import (
 
 LAYOUT = KvLayout("m", 3, 2, 8, 4, "float16")
 PAGES = 5
-WHOLE = Block(0, 3, 0, PAGES)
+HEADS = LAYOUT.kv_head_count
+WHOLE = Block(0, 3, 0, HEADS, 0, PAGES)
 
 
 def frame(
@@ -34,8 +35,11 @@ def frame(
     return make_frame(kind, 7, layout.fingerprint, payload, block=block)
 
 
-def pages(*numbers: int) -> FrameHeader:
-    return frame(FrameKind.PAGES, b"x", Block(*numbers))
+def pages(
+    first_layer: int, layers: int, first_page: int, page_count: int, heads: tuple[int, int] = (0, 2)
+) -> FrameHeader:
+    block = Block(first_layer, layers, *heads, first_page, page_count)
+    return frame(FrameKind.PAGES, b"x", block)
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def test_split_covers_a_block_once_when_cut_to_any_size(
     first_layer: int, layers: int, first_page: int, page_count: int, max_bytes: int
 ) -> None:
     """The parts are small enough, and each cell of the block is in exactly one."""
-    block = Block(first_layer, layers, first_page, page_count)
+    block = Block(first_layer, layers, 0, HEADS, first_page, page_count)
 
     parts = list(split_block(LAYOUT, block, max_bytes))
 

@@ -7,19 +7,21 @@ import contextlib
 import json
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import pytest_asyncio
+from gate import Gate
+from sure_model import float16_and_untied, sure_prompt_of
 
 from thunderserve.demo_model import model_path
 from thunderserve.kvlink.local_client import LocalClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    import pytest
+    from collections.abc import AsyncIterator
 
     from thunderserve.core.request import TransferReport, WireMode
 
@@ -37,8 +39,11 @@ def prompt_of(length: int) -> list[int]:
 class EngineProcess:
     """An engine in a process of its own; see `host.py`."""
 
-    def __init__(self, socket_path: str, phase: str) -> None:
-        self._arguments = (str(model_path()), socket_path, phase)
+    def __init__(
+        self, model: Path, socket_path: str, phase: str, degrees: tuple[int, int] = (1, 1)
+    ) -> None:
+        tp, pp = degrees
+        self._arguments = (str(model), socket_path, phase, str(tp), str(pp))
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._first: dict[int, asyncio.Future[int]] = {}
         self._count = 0
@@ -112,42 +117,6 @@ class EngineProcess:
                 waiting.set_result({"error": "the engine's process ended"})
 
 
-class Gate:
-    """Stands before a sidecar's bulk port and can hold everything back."""
-
-    def __init__(self, upstream_port: int) -> None:
-        self._upstream_port = upstream_port
-        self._open = asyncio.Event()
-        self._open.set()
-
-    async def listen(self, port: int) -> None:
-        """Take the connections meant for the sidecar."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-
-    @contextlib.contextmanager
-    def closed(self) -> Iterator[None]:
-        """Nothing passes until the block ends."""
-        self._open.clear()
-        yield
-        self._open.set()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
-        await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                await self._open.wait()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-
 @dataclass
 class Group:
     """An engine, its sidecar, and the worker's client of the sidecar."""
@@ -168,6 +137,7 @@ class Fleet:
     prefill: int = 0
     room: int = 1000
     judged: dict[int, list[int]] = field(default_factory=dict)
+    prompt_of: Callable[[int], list[int]] = prompt_of
 
     @property
     def pair(self) -> tuple[Group, Group]:
@@ -178,7 +148,7 @@ class Fleet:
         """What one engine that does both phases answers."""
         if length not in self.judged:
             self.judged[length] = await self.aggregated.do(
-                "decode", prompt=prompt_of(length), max_tokens=MAX_TOKENS
+                "decode", prompt=self.prompt_of(length), max_tokens=MAX_TOKENS
             )
         return self.judged[length]
 
@@ -188,7 +158,7 @@ class Fleet:
         room = self.room
         for group in self.groups:
             await group.worker.announce(room, mode)
-        return {"room": room, "peer": self.pair[0].address, "prompt": prompt_of(length)}
+        return {"room": room, "peer": self.pair[0].address, "prompt": self.prompt_of(length)}
 
     async def answer(self, length: int, mode: WireMode) -> tuple[list[int], Any, TransferReport]:
         """Decode's tokens, what the prefill leg said, what the transfer took."""
@@ -216,7 +186,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def start_group(folder: Path, phase: str) -> Group:
+async def start_group(
+    folder: Path, model: Path, phase: str, degrees: tuple[int, int] = (1, 1)
+) -> Group:
     address, bulk_port, gate_port = f"127.0.0.1:{free_port()}", free_port(), free_port()
     gate = Gate(bulk_port)
     await gate.listen(gate_port)
@@ -232,7 +204,7 @@ async def start_group(folder: Path, phase: str) -> Group:
         sys.executable, "-m", "thunderserve.kvlink", "--log-level", "warning", *arguments
     )
     worker = LocalClient(settings["local_address"])
-    engine = EngineProcess(settings["engine_socket"], phase)
+    engine = EngineProcess(model, settings["engine_socket"], phase, degrees)
     return Group(engine, sidecar, worker, address, gate)
 
 
@@ -243,16 +215,25 @@ async def stop_group(group: Group) -> None:
     group.gate.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+@contextlib.asynccontextmanager
+async def running_fleet(
+    folder: Path,
+    prefill: tuple[int, int] = (1, 1),
+    decode: tuple[int, int] = (1, 1),
+    model: Path | None = None,
+) -> AsyncIterator[Fleet]:
+    """Two groups of the given (tp, pp), and a judge like the decode group."""
+    model = model or model_path()
     async with contextlib.AsyncExitStack() as stack:
         groups = []
-        for phase in ("PREFILL", "DECODE"):
-            group = await start_group(tmp_path_factory.mktemp(phase), phase)
+        for phase, degrees in (("PREFILL", prefill), ("DECODE", decode)):
+            (folder / phase).mkdir()
+            group = await start_group(folder / phase, model, phase, degrees)
             stack.push_async_callback(stop_group, group)
             groups.append(group)
-        fleet = Fleet((groups[0], groups[1]), EngineProcess("", "COLOCATED"))
-        engines = (groups[0].engine, groups[1].engine, fleet.aggregated)
+        judge = EngineProcess(model, "", "COLOCATED", decode)
+        fleet = Fleet((groups[0], groups[1]), judge)
+        engines = (groups[0].engine, groups[1].engine, judge)
         starts = [asyncio.create_task(engine.start()) for engine in engines]
         try:
             await asyncio.gather(*starts)
@@ -260,3 +241,34 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
         finally:
             await asyncio.gather(*starts, return_exceptions=True)
             await asyncio.gather(*(engine.stop() for engine in engines))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    async with running_fleet(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+ONE, TP2, PP2 = (1, 1), (2, 1), (1, 2)  # (tp, pp)
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[
+        pytest.param((TP2, PP2), id="tp2-to-pp2"),
+        pytest.param((ONE, TP2), id="tp1-to-tp2", marks=pytest.mark.layouts),
+        pytest.param((TP2, ONE), id="tp2-to-tp1", marks=pytest.mark.layouts),
+        pytest.param((ONE, PP2), id="pp1-to-pp2", marks=pytest.mark.layouts),
+        pytest.param((PP2, ONE), id="pp2-to-pp1", marks=pytest.mark.layouts),
+    ],
+)
+async def unequal(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Fleet]:
+    """A prefill and a decode group of different degrees; the judge has the decode group's."""
+    model = float16_and_untied(model_path(), tmp_path_factory.mktemp("model"))
+    prefill, decode = request.param
+    async with running_fleet(tmp_path_factory.mktemp("fleet"), prefill, decode, model) as fleet:
+        fleet.prompt_of = sure_prompt_of
+        yield fleet

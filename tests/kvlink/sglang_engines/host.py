@@ -94,10 +94,12 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Arguments: model folder, engine socket, phase."""
+    """Arguments: model folder, engine socket, phase, tp, pp."""
     options = SglangOptions(
         model_path=Path(sys.argv[1]),
         kvlink_engine_socket=sys.argv[2],
+        tp=int(sys.argv[4]),
+        pp=int(sys.argv[5]),
         max_total_tokens=8192,
         # A batch of one: in larger ones rounding alone makes other tokens.
         max_running_requests=1,

@@ -3,6 +3,9 @@
 A decode engine reserves rooms and gets pages; a prefill engine learns of reserved rooms and sends
 pages. What the sidecar tells arrives as calls of an `EngineEvents` in one reader thread. When the
 sidecar goes away every open room fails, and the client connects again until it is closed.
+
+An engine of several ranks has a client in each: all reserve a room, each is given and sends what it
+holds of the pages, all finish it, and all are told how it ended.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from thunderserve.core.kv import KvLayout
+    from thunderserve.core.kv import KvLayout, KvPart
     from thunderserve.core.plan import Phase
 
 __all__ = ["EngineClient", "EngineEvents"]
@@ -56,7 +59,7 @@ class EngineEvents(Protocol):
 
         Args:
             room: The room.
-            block: Where in the room the values belong.
+            block: Where in the room the values belong: layers and heads are the whole model's.
             values: (layers, keys|values, pages, page tokens, kv heads, head dim), uint16 bit
                 patterns of the layout's dtype; valid during the call alone.
         """
@@ -75,11 +78,14 @@ class EngineEvents(Protocol):
 
 
 class EngineClient:
-    """One engine in one phase; to change the phase, close it and make another.
+    """One rank of an engine in one phase; to change the phase, close it and make another.
 
     Args:
         socket_path: The sidecar's `engine_socket`.
         layout: Of the engine's cache, all heads and layers.
+        part: What this rank holds of it; None for an engine of one rank.
+        engine: The same for all ranks of an engine in one phase and for no other; None where there
+            is one rank.
         channels: Connections for sending; a room keeps to one, so rooms on different ones do
             not wait for each other.
     """
@@ -91,12 +97,20 @@ class EngineClient:
         phase: Phase,
         events: EngineEvents,
         *,
+        part: KvPart | None = None,
+        engine: str | None = None,
         channels: int = 2,
     ) -> None:
         self._path = socket_path
         self._layout = layout
+        self._part = part or layout.whole
         self._events = events
-        self._hello = {"layout": asdict(layout), "phase": phase.value, "session": uuid.uuid4().hex}
+        self._hello = {
+            "layout": asdict(layout),
+            "part": asdict(self._part),
+            "phase": phase.value,
+            "engine": engine or uuid.uuid4().hex,
+        }
         self._control = EngineSocket(socket_path, {**self._hello, "channel": "control"})
         send_hello = {**self._hello, "channel": "send"}
         self._senders = [EngineSocket(socket_path, send_hello) for _ in range(channels)]
@@ -150,7 +164,11 @@ class EngineClient:
             raise
 
     def send_pages(
-        self, room: int, first_page: int, values: npt.NDArray[np.uint16], first_layer: int = 0
+        self,
+        room: int,
+        first_page: int,
+        values: npt.NDArray[np.uint16],
+        first_layer: int | None = None,
     ) -> None:
         """Prefill: send part of the cache; blocks while the network is slower than the caller.
 
@@ -158,24 +176,26 @@ class EngineClient:
             room: A room that `on_reserved` named.
             first_page: Place of the first page within the request.
             values: (layers, keys|values, pages, page tokens, kv heads, head dim), uint16 bit
-                patterns; may be reused on return.
-            first_layer: Layer of the first values.
+                patterns of all heads that this rank holds; may be reused on return.
+            first_layer: Layer of the first values; None is the first that this rank holds.
 
         Raises:
             InvalidArgumentError: The shape is not the layout's.
             TransferError: The sidecar is away.
         """
+        heads = self._part.head_count
         layers, pages = values.shape[0], values.shape[2] if values.ndim > 2 else 0  # noqa: PLR2004 - the shape is checked next
-        if values.dtype != np.uint16 or values.shape != self._layout.block_shape(layers, pages):
+        expected = self._layout.block_shape(layers, pages, heads)
+        if values.dtype != np.uint16 or values.shape != expected:
             raise InvalidArgumentError(
-                f"values are {values.dtype} {values.shape}; expected uint16 "
-                f"{self._layout.block_shape(layers, pages)}",
+                f"values are {values.dtype} {values.shape}; expected uint16 {expected}",
                 param="values",
             )
         sender = self._sender(room)
-        whole = Block(first_layer, layers, first_page, pages)
+        first = self._part.first_layer if first_layer is None else first_layer
+        whole = Block(first, layers, self._part.first_head, heads, first_page, pages)
         for block in split_block(self._layout, whole, sender.max_payload_bytes):
-            part = _part(values, whole, block)
+            part = np.ascontiguousarray(values[block.slices(whole)])
             sender.send(Message(MessageKind.PAGES, room, block), part.data.cast("B"))
 
     def send_aux(self, room: int, aux: bytes) -> None:
@@ -217,17 +237,16 @@ class EngineClient:
                 self._dispatch(message, payload)
             except Exception:  # noqa: BLE001 - the engine's bug fails its room, not the link
                 _log.exception("room %d: %s was not handled", message.room, message.kind.name)
-                self.abort(message.room, f"the engine failed on {message.kind.name}")
+                self._give_up(message.room, f"the engine failed on {message.kind.name}")
 
     def _dispatch(self, message: Message, payload: memoryview) -> None:
         room = message.room
         if room not in self._rooms and message.kind not in _UNASKED:
             return  # it ended here while the sidecar was still telling of it
         if message.kind is MessageKind.PAGES and message.block is not None:
-            block = message.block
-            shape = self._layout.block_shape(block.layer_count, block.page_count)
-            values = np.frombuffer(payload, dtype=np.uint16).reshape(shape)
-            self._events.on_pages(room, block, values)
+            values = np.frombuffer(payload, dtype=np.uint16)
+            shape = message.block.shape(self._layout)
+            self._events.on_pages(room, message.block, values.reshape(shape))
         elif message.kind is MessageKind.AUX:
             self._events.on_aux(room, bytes(payload))
         elif message.kind is MessageKind.RESERVED:
@@ -241,6 +260,18 @@ class EngineClient:
             self._forget(room)
             self._events.on_failed(room, unpack_json(payload)["reason"])
 
+    def _give_up(self, room: int, reason: str) -> None:
+        """Before the sidecar hears of it: it may have told already that the room is committed."""
+        self._forget(room)
+        self._tell_failed(room, reason)
+        self.abort(room, reason)
+
+    def _tell_failed(self, room: int, reason: str) -> None:
+        try:
+            self._events.on_failed(room, reason)
+        except Exception:  # noqa: BLE001 - the other rooms must go on
+            _log.exception("room %d: its failure was not handled", room)
+
     def _forget(self, room: int) -> None:
         with self._lock:
             self._rooms.discard(room)
@@ -251,13 +282,4 @@ class EngineClient:
         with self._lock:
             lost, self._rooms = self._rooms, set()
         for room in lost:
-            try:
-                self._events.on_failed(room, f"the kvlink sidecar went away: {reason}")
-            except Exception:  # noqa: BLE001 - the other rooms must be told as well
-                _log.exception("room %d: its failure was not handled", room)
-
-
-def _part(values: npt.NDArray[np.uint16], whole: Block, block: Block) -> npt.NDArray[np.uint16]:
-    layer, page = block.first_layer - whole.first_layer, block.first_page - whole.first_page
-    part = values[layer : layer + block.layer_count, :, page : page + block.page_count]
-    return np.ascontiguousarray(part)
+            self._tell_failed(room, f"the kvlink sidecar went away: {reason}")

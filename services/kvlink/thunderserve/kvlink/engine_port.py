@@ -156,9 +156,7 @@ class _Rooms:
         place = self._places.get(room)
         if place is None or place.values is None:
             return
-        layers = slice(block.first_layer, block.first_layer + block.layer_count)
-        pages = slice(block.first_page, block.first_page + block.page_count)
-        place.values[layers, :, pages] = values
+        place.values[block.slices()] = values
 
     def on_aux(self, room: int, aux: bytes) -> None:
         """Store the prefill engine's own data."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thunderserve.core.errors import NotFoundError, ThunderServeError, UnavailableError
 from thunderserve.kvlink.protocol.message import MessageKind, pack_json
+from thunderserve.kvlink.session import Engine, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from thunderserve.core.request import WireMode
     from thunderserve.kvlink.peers import Peers
     from thunderserve.kvlink.rooms import Room, Rooms
-    from thunderserve.kvlink.session import Session
 
 __all__ = ["Exchange"]
 
@@ -36,33 +36,69 @@ class Exchange:
         self.rooms = rooms
         self.peers = peers
         self.clock = clock
-        self._session: Session | None = None
+        self._engine: Engine | None = None
+        self._engines: dict[str, Engine] = {}  # also those that lack a rank
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def session(self) -> Session:
-        """The engine.
+    def engine(self) -> Engine:
+        """The engine, all ranks of it.
 
         Raises:
             UnavailableError: None is registered.
         """
-        if self._session is None:
-            raise UnavailableError("no engine is registered with this sidecar; is it starting?")
-        return self._session
+        if self._engine is None:
+            waiting = ", ".join(
+                f"{len(e.sessions)} of {e.rank_count} ranks" for e in self._engines.values()
+            )
+            raise UnavailableError(
+                f"no engine is registered with this sidecar ({waiting or 'none is connected'}); "
+                "is it starting?"
+            )
+        return self._engine
 
     def attach(self, session: Session) -> None:
-        """Register an engine; one that was registered before is let go."""
-        if self._session is not None:
-            self.detach(self._session)
-        self._session = session
-        _log.info("engine in phase %s registered: %s", session.phase, session.layout)
+        """Register a rank; with the last one its engine replaces the one that was there before.
+
+        Raises:
+            PreconditionError: It does not fit the other ranks of its engine.
+        """
+        engine = self._engines.get(session.engine) or Engine(session)
+        if (before := engine.get(session.part.rank)) is not None:
+            self.detach(before)
+        engine.join(session)
+        self._engines[engine.name] = engine
+        if engine.complete:
+            self._let_go(keep=engine)
+            self._engine = engine
+            layout, ranks = engine.layout, engine.rank_count
+            _log.info("engine in phase %s registered, %d ranks: %s", engine.phase, ranks, layout)
 
     def detach(self, session: Session) -> None:
-        """The engine is gone: its rooms are lost."""
-        if self._session is not session:
-            return
-        self._session = None
+        """A rank is gone: its engine's rooms are lost, the other ranks wait for its return."""
         session.stream.close()
+        engine = self._engines.get(session.engine)
+        if engine is None or engine.get(session.part.rank) is not session:
+            return
+        engine.leave(session)
+        if not engine.sessions:
+            del self._engines[engine.name]
+        if engine is self._engine:
+            self._lose_rooms()
+            self._engine = None
+
+    def _let_go(self, *, keep: Engine | None = None) -> None:
+        """Close the connections of all engines but one."""
+        others = [engine for engine in self._engines.values() if engine is not keep]
+        self._engines = {} if keep is None else {keep.name: keep}
+        if self._engine is not None:
+            self._engine = None
+            self._lose_rooms()
+        for engine in others:
+            for session in engine.sessions:
+                session.stream.close()
+
+    def _lose_rooms(self) -> None:
         for room in self.rooms.open_rooms():
             if room.role is not None:
                 self.abort(room, "the engine disconnected from its sidecar")
@@ -111,9 +147,9 @@ class Exchange:
 
     def _tell_engine(self, number: int, reason: str) -> None:
         # Also of rooms that were never reserved: the engine's request may wait for it.
-        if self._session is not None:
+        if self._engine is not None:
             failed = pack_json({"reason": reason})
-            self.spawn(self._session.tell(MessageKind.FAILED, number, failed))
+            self.spawn(self._engine.tell(MessageKind.FAILED, number, failed))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the caller; its failure is logged and ends nothing else."""
@@ -130,8 +166,7 @@ class Exchange:
 
     async def close(self) -> None:
         """Let the engine go and wait for what still runs."""
-        if self._session is not None:
-            self.detach(self._session)
+        self._let_go()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

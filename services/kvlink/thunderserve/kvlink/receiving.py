@@ -6,10 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from thunderserve.core.errors import ThunderServeError, TransferError
-from thunderserve.kvlink.codec import Int4Codec, Raw16Codec
+from thunderserve.kvlink.codec import Int4Codec, Raw16Codec, Values
 from thunderserve.kvlink.protocol import (
     HEADER_BYTES,
+    Block,
     FrameError,
     FrameHeader,
     FrameKind,
@@ -26,6 +29,7 @@ from thunderserve.kvlink.transport import BufferPool, ByteStream, StreamClosedEr
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
     from thunderserve.kvlink.exchange import Exchange
+    from thunderserve.kvlink.session import Session
 
 __all__ = ["Receiving"]
 
@@ -40,21 +44,48 @@ class Receiving:
         self._exchange = exchange
         self._buffers = buffers
 
-    async def reserve(self, number: int, peer_address: str, page_count: int) -> None:
-        """The engine wants a room: ask the prefill side for it; a failure ends the room."""
-        exchange, session = self._exchange, self._exchange.session
-        now_s, layout = exchange.clock(), session.layout
+    async def reserve(
+        self, session: Session, number: int, peer_address: str, page_count: int
+    ) -> None:
+        """A rank wants a room: when all ranks do, ask the prefill side; a failure ends the room."""
+        exchange, layout = self._exchange, session.layout
         try:
-            room = exchange.rooms.reserve(number, Role.RECEIVING, layout, page_count, now_s)
+            room = self._join(session, number, peer_address, page_count)
         except ThunderServeError as error:
             failed = pack_json({"reason": str(error)})
             await session.tell(MessageKind.FAILED, number, failed)
             return
-        room.peer_address = peer_address
+        if not room.ranks.all_done or room.ended.is_set():
+            return
         try:
             await exchange.peers.reserve(peer_address, number, layout, page_count)
         except ThunderServeError as error:
             exchange.abort(room, str(error))
+
+    def _join(self, session: Session, number: int, peer_address: str, page_count: int) -> Room:
+        """The room, with this rank counted in."""
+        exchange, rank = self._exchange, session.part.rank
+        room = exchange.rooms.find(number)
+        if room is None or not _gathers(room):
+            engine = exchange.engine
+            room = exchange.rooms.reserve(
+                number,
+                Role.RECEIVING,
+                engine.layout,
+                page_count,
+                exchange.clock(),
+                rank_count=engine.rank_count,
+            )
+            room.peer_address = peer_address
+        asked = room.transfer and room.transfer.page_count
+        room.ranks.add(rank)
+        if (asked, room.peer_address) != (page_count, peer_address):
+            exchange.abort(
+                room,
+                f"rank {rank} asks {peer_address} for {page_count} pages, another rank "
+                f"{room.peer_address} for {asked}",
+            )
+        return room
 
     async def serve(self, stream: ByteStream) -> None:
         """One bulk connection: rooms one after the other, until it ends."""
@@ -81,7 +112,7 @@ class Receiving:
                 raise FrameError(f"room {header.room} amid room {current.number}'s frames")
             return current
         room = self._exchange.rooms.get(header.room)
-        if room.role is not Role.RECEIVING or room.ended.is_set() or room.stream is not None:
+        if not _takes_frames(room):
             raise TransferError(f"room {header.room} takes no frames: it is {room.state}")
         room.stream = stream
         return room
@@ -96,14 +127,22 @@ class Receiving:
             transfer.check_complete()
             room.stream = None
             exchange.rooms.commit(room, header, exchange.clock())
-            await exchange.session.tell(MessageKind.COMMITTED, room.number)
+            await exchange.engine.tell(MessageKind.COMMITTED, room.number)
             return
         transfer.accept(header, exchange.clock())
         if header.kind is FrameKind.AUX:
-            await exchange.session.tell(MessageKind.AUX, room.number, payload)
+            await exchange.engine.tell(MessageKind.AUX, room.number, payload)
             return
-        values = await asyncio.to_thread(_decode, transfer.layout, header, payload)
-        await exchange.session.tell(MessageKind.PAGES, room.number, values, header.block)
+        block, values = await asyncio.to_thread(_decode, transfer.layout, header, payload)
+        await self._hand_out(room, block, values)
+
+    async def _hand_out(self, room: Room, block: Block, values: Values) -> None:
+        """Each rank gets what it holds of a block; a copied head goes to every rank with a copy."""
+        for session in self._exchange.engine.sessions:
+            if (mine := block.intersection(session.part)) is not None:
+                part = np.ascontiguousarray(values[mine.slices(block)])
+                data = part.reshape(-1).data.cast("B")
+                await session.tell(MessageKind.PAGES, room.number, data, mine)
 
     async def _give_up(self, room: Room | None, error: ThunderServeError) -> None:
         if room is not None and isinstance(error, StreamClosedError):
@@ -114,13 +153,24 @@ class Receiving:
             _log.warning("bulk connection closed: %s", error)
 
 
-def _decode(layout: KvLayout, header: FrameHeader, payload: memoryview) -> memoryview:
-    """The block's 16-bit values as bytes."""
-    if header.block is None:
+def _gathers(room: Room) -> bool:
+    """True when some ranks have asked for the room and others have not."""
+    open_ = room.role is Role.RECEIVING and not room.ended.is_set()
+    return open_ and not room.ranks.all_done
+
+
+def _takes_frames(room: Room) -> bool:
+    ready = room.role is Role.RECEIVING and room.ranks.all_done
+    return ready and not room.ended.is_set() and room.stream is None
+
+
+def _decode(layout: KvLayout, header: FrameHeader, payload: memoryview) -> tuple[Block, Values]:
+    """The block and its 16-bit values."""
+    block = header.block
+    if block is None:
         raise FrameError(f"room {header.room}: pages without a block")
-    codec = _CODECS[header.wire_mode](layout)
-    values = codec.decode(payload, header.block.layer_count, header.block.page_count)
-    return values.reshape(-1).data.cast("B")
+    codec = _CODECS[header.wire_mode](layout.of_heads(block.head_count))
+    return block, codec.decode(payload, block.layer_count, block.page_count)
 
 
 def _committed(end: FrameHeader) -> bytes:

@@ -15,7 +15,7 @@ from thunderserve.kvlink.transport import ByteStream
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
 
-__all__ = ["Role", "Room", "Rooms"]
+__all__ = ["Ranks", "Role", "Room", "Rooms"]
 
 
 class Role(StrEnum):
@@ -23,6 +23,30 @@ class Role(StrEnum):
 
     SENDING = "sending"
     RECEIVING = "receiving"
+
+
+class Ranks:
+    """The ranks of this side's engine that have done their part: each once."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._done: set[int] = set()
+
+    @property
+    def all_done(self) -> bool:
+        """True once every rank has."""
+        return len(self._done) == self._count
+
+    def add(self, rank: int) -> bool:
+        """Count a rank in; True when it was the last one.
+
+        Raises:
+            TransferError: It has been counted before.
+        """
+        if rank in self._done:
+            raise TransferError(f"rank {rank} of the engine did its part before")
+        self._done.add(rank)
+        return self.all_done
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +59,10 @@ class Room:
         transfer: None until it is reserved.
         peer_address: The other sidecar's PeerService.
         bulk_address: Sending: where the frames go.
+        ranks: Receiving: those that have asked for the room; sending: those that have sent all of
+            theirs.
         stream: The bulk connection, while there is one.
+        turn: Held while a frame is written: the engine's ranks send beside each other.
         ended: Set once it is committed or aborted.
     """
 
@@ -46,7 +73,9 @@ class Room:
     transfer: Transfer | None = None
     peer_address: str = ""
     bulk_address: str = ""
+    ranks: Ranks = field(default_factory=lambda: Ranks(1))
     stream: ByteStream | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     failure: str = ""
     ended_s: float = 0.0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,10 +121,14 @@ class Rooms:
 
     def get(self, number: int) -> Room:
         """Raises NotFoundError for a room that is unknown, or forgotten."""
-        room = self._rooms.get(number)
+        room = self.find(number)
         if room is None:
             raise NotFoundError(f"this sidecar knows no room {number}")
         return room
+
+    def find(self, number: int) -> Room | None:
+        """None for a room that is unknown, or forgotten."""
+        return self._rooms.get(number)
 
     def open_rooms(self) -> list[Room]:
         """Those that have not ended."""
@@ -110,9 +143,16 @@ class Rooms:
         return room
 
     def reserve(
-        self, number: int, role: Role, layout: KvLayout, page_count: int, now_s: float
+        self,
+        number: int,
+        role: Role,
+        layout: KvLayout,
+        page_count: int,
+        now_s: float,
+        *,
+        rank_count: int = 1,
     ) -> Room:
-        """Make a room ready for its pages.
+        """Make a room ready for its pages, which `rank_count` ranks send or receive.
 
         Raises:
             TransferError: It has ended, or is reserved already.
@@ -124,6 +164,7 @@ class Rooms:
         if room.transfer is not None:
             raise TransferError(f"room {number} is reserved already; a room serves one attempt")
         room.role = role
+        room.ranks = Ranks(rank_count)
         room.transfer = Transfer(number, layout, page_count, room.wire_mode)
         return room
 

@@ -15,7 +15,7 @@ from thunderserve.core.errors import (
     TransferError,
     UnavailableError,
 )
-from thunderserve.core.kv import KvLayout
+from thunderserve.core.kv import KvLayout, KvPart
 from thunderserve.core.plan import Phase
 from thunderserve.kvlink.codec import codec_for
 from thunderserve.kvlink.protocol import (
@@ -68,27 +68,34 @@ class Sending:
             PreconditionError: It is in another phase, or the two cannot exchange pages.
             TransferError: The room has ended, or was reserved before.
         """
-        exchange, session = self._exchange, self._exchange.session
-        if session.phase is not Phase.PREFILL:
+        exchange, engine = self._exchange, self._exchange.engine
+        if engine.phase is not Phase.PREFILL:
             raise PreconditionError(
-                f"room {wanted.room}: the engine is in phase {session.phase}, not PREFILL"
+                f"room {wanted.room}: the engine is in phase {engine.phase}, not PREFILL"
             )
-        if difference := session.layout.mismatch(wanted.layout):
+        if difference := engine.layout.mismatch(wanted.layout):
             raise PreconditionError(f"room {wanted.room}: the engines do not match: {difference}")
         now_s = exchange.clock()
         room = exchange.rooms.reserve(
-            wanted.room, Role.SENDING, session.layout, wanted.page_count, now_s
+            wanted.room,
+            Role.SENDING,
+            engine.layout,
+            wanted.page_count,
+            now_s,
+            rank_count=engine.rank_count,
         )
         room.peer_address, room.bulk_address = wanted.peer_address, wanted.bulk_address
         told = pack_json({"page_count": wanted.page_count})
-        await session.tell(MessageKind.RESERVED, room.number, told)
+        await engine.tell(MessageKind.RESERVED, room.number, told)
 
-    async def pages(self, number: int, block: Block, payload: memoryview) -> None:
-        """Encode and send one block of 16-bit values, `block_shape` of the layout."""
+    async def pages(self, part: KvPart, number: int, block: Block, payload: memoryview) -> None:
+        """Encode and send one block of 16-bit values, all of it held by the rank that sends it."""
         if (room := self._open(number)) is None or room.transfer is None:
             return
         transfer, mode = room.transfer, room.wire_mode
         try:
+            if block.intersection(part) != block:
+                raise FrameError(f"room {number}: {block} is not of what rank {part.rank} holds")
             header, encoded = await asyncio.to_thread(_encode, transfer, mode, block, payload)
             await self._send(room, transfer, header, encoded)
         except ThunderServeError as error:
@@ -105,14 +112,17 @@ class Sending:
         except ThunderServeError as error:
             self._exchange.abort(room, str(error))
 
-    async def finish(self, number: int) -> None:
-        """The engine has sent everything; COMMITTED follows when the peer has it."""
+    async def finish(self, part: KvPart, number: int) -> None:
+        """A rank has sent everything; COMMITTED follows when all have and the peer has it."""
         if (room := self._open(number)) is None or room.transfer is None:
             return
         try:
+            if not room.ranks.add(part.rank):
+                return
             room.transfer.check_complete()
-            stream = await self._stream(room)
-            await stream.write(encode_header(_end_of(room.transfer)))
+            async with room.turn:
+                stream = await self._stream(room)
+                await stream.write(encode_header(_end_of(room.transfer)))
         except StreamClosedError:
             return  # whoever watches the stream ends the room
         except ThunderServeError as error:
@@ -122,11 +132,12 @@ class Sending:
         self, room: Room, transfer: Transfer, header: FrameHeader, payload: Buffer
     ) -> None:
         transfer.accept(header, self._exchange.clock())
-        stream = await self._stream(room)
-        try:
-            await stream.write(encode_header(header), payload)
-        except StreamClosedError:
-            return  # whoever watches the stream ends the room, with the peer's reason
+        async with room.turn:
+            stream = await self._stream(room)
+            try:
+                await stream.write(encode_header(header), payload)
+            except StreamClosedError:
+                return  # whoever watches the stream ends the room, with the peer's reason
 
     async def _stream(self, room: Room) -> ByteStream:
         if room.stream is None:
@@ -156,7 +167,7 @@ class Sending:
             exchange.rooms.commit(room, _end_of(room.transfer), exchange.clock())
         room.stream = None
         self._links.release(room.bulk_address, stream)
-        await exchange.session.tell(MessageKind.COMMITTED, room.number)
+        await exchange.engine.tell(MessageKind.COMMITTED, room.number)
 
     def _open(self, number: int) -> Room | None:
         """None when the room has ended: the engine may not have heard yet."""
@@ -171,10 +182,10 @@ def _encode(
     transfer: Transfer, mode: WireMode, block: Block, payload: memoryview
 ) -> tuple[FrameHeader, memoryview]:
     layout = transfer.layout
-    shape = layout.block_shape(block.layer_count, block.page_count)
-    if payload.nbytes != layout.page_layer_bytes * block.layer_count * block.page_count:
+    shape = block.shape(layout)
+    if payload.nbytes != block.raw_bytes(layout):
         raise FrameError(f"room {transfer.room}: {payload.nbytes} bytes for values of {shape}")
-    codec = codec_for(mode, layout, block)
+    codec = codec_for(mode, layout.of_heads(block.head_count), block)
     encoded = codec.encode(np.frombuffer(payload, dtype=np.uint16).reshape(shape))
     fingerprint, room = layout.fingerprint, transfer.room
     header = make_frame(

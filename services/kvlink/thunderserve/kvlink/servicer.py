@@ -48,7 +48,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
         _check_version(request.protocol_version)
         return kvlink_pb2.Endpoint(
             protocol_version=PROTOCOL_VERSION,
-            layout=layout_to_proto(self._exchange.session.layout),
+            layout=layout_to_proto(self._exchange.engine.layout),
             bulk_address=self._bulk_address,
         )
 

@@ -1,4 +1,4 @@
-"""An engine that is registered with this sidecar."""
+"""An engine that is registered with this sidecar: one session for each of its ranks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thunderserve.core.kv import KvLayout
+from thunderserve.core.errors import PreconditionError
+from thunderserve.core.kv import KvLayout, KvPart, parts_cover
 from thunderserve.core.plan import Phase
 from thunderserve.kvlink.protocol import Block, FrameError
 from thunderserve.kvlink.protocol.message import (
@@ -23,36 +24,104 @@ if TYPE_CHECKING:
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["Session", "read_message_header", "session_from_hello", "write_message"]
+__all__ = ["Engine", "Session", "read_message_header", "session_from_hello", "write_message"]
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One engine in one phase, and the control connection to it."""
+    """One rank of an engine in one phase, and the control connection to it.
 
-    name: str
+    Attributes:
+        engine: Names the engine in this phase; all of its ranks say the same.
+        layout: Of the whole cache.
+        part: What this rank holds of it.
+    """
+
+    engine: str
     layout: KvLayout
     phase: Phase
+    part: KvPart
     stream: ByteStream
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def tell(
         self, kind: MessageKind, room: int, payload: Buffer = b"", block: Block | None = None
     ) -> None:
-        """Send the engine one message; waits while the engine is slow.
+        """Send the rank one message; waits while the rank is slow.
 
         Raises:
-            StreamClosedError: The engine is gone.
+            StreamClosedError: The rank is gone.
         """
         async with self._turn:
             await write_message(self.stream, Message(kind, room, block), payload)
+
+
+class Engine:
+    """The ranks of one engine in one phase, as far as they have registered."""
+
+    def __init__(self, first: Session) -> None:
+        self.name = first.engine
+        self.layout = first.layout
+        self.phase = first.phase
+        self.rank_count = first.part.rank_count
+        self._sessions: dict[int, Session] = {}
+
+    @property
+    def sessions(self) -> list[Session]:
+        """By rank."""
+        return [self._sessions[rank] for rank in sorted(self._sessions)]
+
+    @property
+    def complete(self) -> bool:
+        """True when all ranks are there."""
+        return len(self._sessions) == self.rank_count
+
+    def get(self, rank: int) -> Session | None:
+        """None while the rank is not there."""
+        return self._sessions.get(rank)
+
+    def join(self, session: Session) -> None:
+        """Take a rank in.
+
+        Raises:
+            PreconditionError: It is not of this engine, or the ranks do not make up one cache.
+        """
+        ours = (self.layout, self.phase, self.rank_count)
+        if (session.layout, session.phase, session.part.rank_count) != ours:
+            raise PreconditionError(
+                f"rank {session.part.rank} says {session.layout}, {session.phase} and "
+                f"{session.part.rank_count} ranks; the other ranks of its engine say {ours}"
+            )
+        parts = {rank: known.part for rank, known in self._sessions.items()}
+        parts[session.part.rank] = session.part
+        held = list(parts.values())
+        if len(held) == self.rank_count and not parts_cover(self.layout, held):
+            raise PreconditionError(f"the ranks do not hold each layer of each head once: {held}")
+        self._sessions[session.part.rank] = session
+
+    def leave(self, session: Session) -> None:
+        """Let a rank go; one that has been replaced is gone already."""
+        if self._sessions.get(session.part.rank) is session:
+            del self._sessions[session.part.rank]
+
+    async def tell(self, kind: MessageKind, room: int, payload: Buffer = b"") -> None:
+        """Tell every rank; one that is slow does not keep the others from hearing it.
+
+        Raises:
+            StreamClosedError: A rank is gone; the others have been told.
+        """
+        told = (session.tell(kind, room, payload) for session in self.sessions)
+        for result in await asyncio.gather(*told, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 def session_from_hello(fields: dict[str, Any], stream: ByteStream) -> Session:
     """Raises FrameError when the fields are not those of a HELLO, and for a bad layout."""
     try:
         layout = KvLayout(**fields["layout"])
-        return Session(str(fields["session"]), layout, Phase(fields["phase"]), stream)
+        part = KvPart(**fields["part"])
+        return Session(str(fields["engine"]), layout, Phase(fields["phase"]), part, stream)
     except (KeyError, TypeError, ValueError) as error:
         raise FrameError(f"a HELLO that says {fields!r}: {error}") from error
 

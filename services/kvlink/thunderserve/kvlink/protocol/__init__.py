@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from thunderserve.kvlink.protocol.blocks import Block, split_block
+from thunderserve.kvlink.protocol.blocks import Block, block_of_part, split_block
 from thunderserve.kvlink.protocol.errors import (
     ChecksumError,
     FingerprintMismatchError,
@@ -48,6 +48,7 @@ __all__ = [
     "ProtocolVersionError",
     "Transfer",
     "TransferState",
+    "block_of_part",
     "check_payload",
     "decode_header",
     "encode_header",

@@ -2,19 +2,19 @@
 
 ::
 
-    0    magic "TSKV"        24   first layer      40   payload bytes
-    4    protocol version    28   layer count      44   CRC-32 of the payload
-    6    kind                32   first page       48   CRC-32 of bytes 0..48
-    7    wire mode           36   page count       52   payload
-    8    layout fingerprint
-    16   room                all numbers big-endian
+    0    magic "TSKV"        24   first layer      48   payload bytes
+    4    protocol version    28   layer count      52   CRC-32 of the payload
+    6    kind                32   first KV head    56   CRC-32 of bytes 0..56
+    7    wire mode           36   KV head count    60   payload
+    8    layout fingerprint  40   first page
+    16   room                44   page count       all numbers big-endian
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 from thunderserve.core.request import WireMode
@@ -38,10 +38,10 @@ __all__ = [
     "make_frame",
 ]
 
-PROTOCOL_VERSION = 2  # goes up with every change of the frames or of a codec's bytes
+PROTOCOL_VERSION = 3  # goes up with every change of the frames or of a codec's bytes
 Buffer = bytes | bytearray | memoryview
 _MAGIC = b"TSKV"
-_FIELDS = struct.Struct(">4sHBBQQIIIIII")
+_FIELDS = struct.Struct(">4sHBBQQ8I")
 _CHECKSUM = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 _MODE_NUMBERS = {WireMode.RAW16: 1, WireMode.INT4: 2}
@@ -98,12 +98,7 @@ def make_frame(
 
 def encode_header(header: FrameHeader) -> bytes:
     """`HEADER_BYTES` bytes."""
-    block = header.block
-    ranges = (
-        (0, 0, 0, 0)
-        if block is None
-        else (block.first_layer, block.layer_count, block.first_page, block.page_count)
-    )
+    ranges = (0,) * 6 if header.block is None else astuple(header.block)
     packed = _FIELDS.pack(
         _MAGIC,
         PROTOCOL_VERSION,
@@ -160,9 +155,9 @@ def check_payload(header: FrameHeader, payload: Buffer) -> None:
 
 
 def _block(room: int, ranges: list[int]) -> Block:
-    first_layer, layer_count, first_page, page_count = ranges
-    if layer_count < 1 or page_count < 1:
+    if 0 in ranges[1::2]:
+        layers, heads, pages = ranges[1::2]
         raise FrameError(
-            f"room {room}: a PAGES frame with {layer_count} layers, {page_count} pages"
+            f"room {room}: a PAGES frame with {layers} layers, {heads} heads, {pages} pages"
         )
-    return Block(first_layer, layer_count, first_page, page_count)
+    return Block(*ranges)

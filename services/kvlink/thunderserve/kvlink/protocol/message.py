@@ -3,7 +3,7 @@
 ::
 
     engine                          sidecar
-      HELLO {layout, phase, ...} ->            first message of every connection
+      HELLO {layout, part, ...}  ->            first message of every connection
                                  <- WELCOME {max_payload_bytes} | REFUSED
       RESERVE {peer, pages}      ->            decode: fetch this room
                                  <- RESERVED   prefill: a decode side waits for this room
@@ -11,6 +11,10 @@
                                  <- PAGES, AUX decode: the room's cache
                                  <- COMMITTED | FAILED {reason}
       ABORT {reason}             ->
+
+Each rank of an engine has connections of its own and says in HELLO which part of the cache it
+holds. All ranks RESERVE a room, and all say FINISH; PAGES are of the rank's part; AUX is sent by
+one rank and told to all.
 
 A message is a fixed header and a payload: 16-bit values for PAGES, opaque bytes for AUX, JSON or
 nothing for the rest. The socket belongs to one user on one host, so there is no checksum.
@@ -20,7 +24,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +45,8 @@ __all__ = [
 ]
 
 _MAGIC = b"TSEL"
-_VERSION = 1
-_HEADER = struct.Struct(">4sBBQIIIII")
+_VERSION = 2
+_HEADER = struct.Struct(">4sBBQ7I")
 MESSAGE_HEADER_BYTES = _HEADER.size
 
 
@@ -74,12 +78,7 @@ class Message:
 
 def encode_message_header(message: Message) -> bytes:
     """`MESSAGE_HEADER_BYTES` bytes."""
-    block = message.block
-    ranges = (
-        (0, 0, 0, 0)
-        if block is None
-        else (block.first_layer, block.layer_count, block.first_page, block.page_count)
-    )
+    ranges = (0,) * 6 if message.block is None else astuple(message.block)
     numbers = (message.room, *ranges, message.payload_bytes)
     return _HEADER.pack(_MAGIC, _VERSION, message.kind, *numbers)
 
@@ -98,11 +97,9 @@ def decode_message_header(data: Buffer, max_payload_bytes: int) -> Message:
         raise FrameTooLargeError(f"a message of {size} bytes; at most {max_payload_bytes}")
     if kind != MessageKind.PAGES:
         return Message(MessageKind(kind), room, None, size)
-    first_layer, layer_count, first_page, page_count = ranges
-    if layer_count < 1 or page_count < 1:
-        raise FrameError(f"room {room}: {layer_count} layers and {page_count} pages in a message")
-    block = Block(first_layer, layer_count, first_page, page_count)
-    return Message(MessageKind.PAGES, room, block, size)
+    if 0 in ranges[1::2]:
+        raise FrameError(f"room {room}: a message with nothing in one of the ranges {ranges}")
+    return Message(MessageKind.PAGES, room, Block(*ranges), size)
 
 
 def pack_json(fields: dict[str, Any]) -> bytes:

@@ -1,4 +1,8 @@
-"""One room's transfer: every page of every layer and the aux data, each exactly once."""
+"""One room's transfer: every page of every head and layer and the aux data, each exactly once.
+
+Blocks may cut layers, heads and pages as the sending engine's ranks hold them; the books are of the
+whole cache, so they mean the same on both sides whatever the two engines' parallel degrees are.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,8 @@ class Transfer:
         self.wire_mode = wire_mode
         self.state = TransferState.RESERVED
         self.failure = ""
-        self._seen = [0] * layout.layer_count  # one bit per page
+        # One bit for each page, in rows of heads: layer * heads + head.
+        self._seen = [0] * (layout.layer_count * layout.kv_head_count)
         self._aux_seen = False
         self._raw_bytes = self._wire_bytes = 0
         self._started_s = self._ended_s = 0.0
@@ -86,12 +91,13 @@ class Transfer:
     def check_complete(self) -> None:
         """Raises IncompleteTransferError, which says what is missing."""
         every = (1 << self.page_count) - 1
-        missing = [layer for layer, seen in enumerate(self._seen) if seen != every]
+        missing = [row for row, seen in enumerate(self._seen) if seen != every]
         if missing:
             pages = (every & ~self._seen[missing[0]]).bit_count()
+            layer, head = divmod(missing[0], self.layout.kv_head_count)
             raise IncompleteTransferError(
-                f"room {self.room}: {pages} of {self.page_count} pages missing in layer "
-                f"{missing[0]}, {len(missing)} layers incomplete"
+                f"room {self.room}: {pages} of {self.page_count} pages missing in layer {layer}, "
+                f"head {head}; {len(missing)} of {len(self._seen)} heads are incomplete"
             )
         if not self._aux_seen:
             raise IncompleteTransferError(f"room {self.room}: the aux data is missing")
@@ -128,17 +134,25 @@ class Transfer:
         self._aux_seen = True
 
     def _accept_block(self, block: Block) -> None:
-        last_layer, last_page = block.first_layer + block.layer_count, block.first_page
-        last_page += block.page_count
-        if last_layer > self.layout.layer_count or last_page > self.page_count:
+        heads = self.layout.kv_head_count
+        outside = (
+            block.end_layer > self.layout.layer_count
+            or block.end_head > heads
+            or block.end_page > self.page_count
+        )
+        if outside:
             raise FrameOrderError(
-                f"room {self.room}: {block} is outside of {self.layout.layer_count} layers "
-                f"and {self.page_count} pages"
+                f"room {self.room}: {block} is outside of {self.layout.layer_count} layers, "
+                f"{heads} heads and {self.page_count} pages"
             )
         mask = ((1 << block.page_count) - 1) << block.first_page
-        layers = range(block.first_layer, last_layer)
-        if any(self._seen[layer] & mask for layer in layers):
+        rows = [
+            layer * heads + head
+            for layer in range(block.first_layer, block.end_layer)
+            for head in range(block.first_head, block.end_head)
+        ]
+        if any(self._seen[row] & mask for row in rows):
             raise FrameOrderError(f"room {self.room}: {block} holds pages that came before")
-        for layer in layers:
-            self._seen[layer] |= mask
-        self._raw_bytes += self.layout.page_layer_bytes * block.layer_count * block.page_count
+        for row in rows:
+            self._seen[row] |= mask
+        self._raw_bytes += block.raw_bytes(self.layout)

@@ -14,6 +14,7 @@ from sglang.srt.disaggregation import utils
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from thunderserve.kvlink.sglang_plugin import BACKEND_NAME
+from thunderserve.kvlink.sglang_plugin.stages import add_stage_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ def add_backend() -> None:
     HookRegistry.register(f"{_UTILS}.TransferBackend", backends, HookType.REPLACE)
     HookRegistry.register(f"{_UTILS}.get_kv_class", _get_kv_class, HookType.AROUND)
     HookRegistry.register(_SEND_CHUNK, _stream_first_token, HookType.AFTER)
+    add_stage_hooks()
 
 
 def _get_kv_class(original: Callable[..., Any], transfer_backend: Any, class_type: Any) -> Any:

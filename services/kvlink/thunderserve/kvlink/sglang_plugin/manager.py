@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,21 @@ from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.disaggregation.base.conn import KVPoll
 from sglang.srt.disaggregation.common.conn import CommonKVManager, PrefillServerInfo
 from sglang.srt.disaggregation.utils import DisaggregationMode
-from sglang.srt.runtime_context import get_device, get_disagg
+from sglang.srt.distributed.utils import get_pp_indices
+from sglang.srt.runtime_context import get_device, get_disagg, get_parallel
 
 from thunderserve.core.errors import ConfigError, ThunderServeError
 from thunderserve.core.plan import Phase
 from thunderserve.kvlink.engine_client import EngineClient
 from thunderserve.kvlink.sglang_plugin import SOCKET_VARIABLE
-from thunderserve.kvlink.sglang_plugin.pool import aux_of, check_supported, layout_of, pages_of
+from thunderserve.kvlink.sglang_plugin.pool import (
+    Degrees,
+    aux_of,
+    check_supported,
+    layout_of,
+    pages_of,
+    part_of,
+)
 from thunderserve.kvlink.sglang_plugin.rooms import Arrivals, Destination, Reservations
 from thunderserve.kvlink.sglang_plugin.senders import Chunk, Senders
 
@@ -39,7 +48,11 @@ _PHASES = {DisaggregationMode.PREFILL: Phase.PREFILL, DisaggregationMode.DECODE:
 
 
 class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no types
-    """Rooms of this engine, told of by the sidecar; implements `EngineEvents`."""
+    """Rooms of this rank, told of by the sidecar; implements `EngineEvents`.
+
+    Every rank of the engine has a manager and its own connections to the sidecar. SGLang asks all
+    ranks before it goes on with a room, and ends it on all.
+    """
 
     supports_role_switch = True
 
@@ -56,16 +69,20 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         check_supported(
             args,
             is_mla=is_mla_backend,
-            tp=self.attn_tp_size,
-            pp=self.pp_size,
+            other_degrees=self.attn_dp_size * self.attn_cp_size * self.dcp_size,
             decode_allocation_policy=get_disagg().disaggregation_decode_allocation_policy,
         )
-        layout = layout_of(args, ModelConfig.from_server_args(server_args))
-        self._pages, self._aux = pages_of(args, layout, get_device().device), aux_of(args)
+        degrees = Degrees(self.attn_tp_size, self.attn_tp_rank, self.pp_size, self.pp_rank)
+        layout = layout_of(args, ModelConfig.from_server_args(server_args), degrees)
+        stage = get_pp_indices(layout.layer_count, self.pp_rank, self.pp_size)
+        part = part_of(args, layout, degrees, stage)
+        self._pages = pages_of(args, layout, part, get_device().device)
+        self._aux = aux_of(args)
         self._reservations, self._arrivals = Reservations(), Arrivals()
-        client = EngineClient(_socket_path(), layout, _PHASES[disaggregation_mode], self)
+        phase, engine = _PHASES[disaggregation_mode], _engine_name()
+        client = EngineClient(_socket_path(), layout, phase, self, part=part, engine=engine)
         self._client = client
-        self._senders = Senders(client, layout, self._pages, self._aux, self.lose)
+        self._senders = Senders(client, self._pages, self._aux, self.lose)
         client.start()
 
     def register_to_bootstrap(self) -> None:
@@ -126,7 +143,11 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
     # Decode: called by the scheduler.
 
     def try_ensure_parallel_info(self, bootstrap_addr: str) -> bool:
-        """Nothing to fetch: the sidecars compare the two engines when a room is reserved."""
+        """Nothing to fetch: the sidecars compare the two engines when a room is reserved.
+
+        SGLang would ask here which of the prefill engine's ranks this one must speak to, and refuse
+        what it cannot match ("Decode pp size should be equal to prefill pp size or 1").
+        """
         self.prefill_info_table[bootstrap_addr] = PrefillServerInfo(
             attn_tp_size=1,
             attn_cp_size=1,
@@ -209,6 +230,14 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
     def _close_zmq(self) -> None:
         self.server_socket.close(linger=0)
         self._zmq_ctx.destroy(linger=0)
+
+
+def _engine_name() -> str:
+    """New for each phase of each engine, and the same on all of its ranks: rank 0 chooses."""
+    name = uuid.uuid4().hex
+    for group in (get_parallel().tp_group, get_parallel().pp_group):
+        name = group.broadcast_object(name, src=0)
+    return name
 
 
 def _socket_path() -> Path:

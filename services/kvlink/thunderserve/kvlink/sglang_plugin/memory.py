@@ -21,24 +21,27 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from thunderserve.core.kv import KvLayout
+    from thunderserve.core.kv import KvLayout, KvPart
     from thunderserve.kvlink.protocol import Block
 
 __all__ = ["AuxMemory", "PageMemory", "tensor_at"]
 
 
 class PageMemory:
-    """Pages of all layers, on a CPU or a CUDA device.
+    """Pages of the layers and heads that one rank holds, on a CPU or a CUDA device.
 
     Args:
-        buffers: Keys of every layer, then values of every layer: (pages, page tokens, kv heads,
+        layout: Of the whole cache.
+        part: What the rank holds of it.
+        buffers: Keys of every layer it holds, then values of those: (pages, page tokens, kv heads,
             head dim) int16, the bit patterns of the layout's dtype.
     """
 
-    def __init__(self, layout: KvLayout, buffers: Sequence[torch.Tensor]) -> None:
-        self._layout = layout
-        self._keys = buffers[: layout.layer_count]
-        self._values = buffers[layout.layer_count :]
+    def __init__(self, layout: KvLayout, part: KvPart, buffers: Sequence[torch.Tensor]) -> None:
+        self.layout = layout
+        self.part = part
+        self._keys = buffers[: part.layer_count]
+        self._values = buffers[part.layer_count :]
         self._device = buffers[0].device
         # Beside the engine's own streams, so that a transfer waits for no forward pass.
         self._stream: torch.cuda.Stream | None = None
@@ -49,17 +52,17 @@ class PageMemory:
         """Gather pages.
 
         Args:
-            block: The layers; its page count is that of `pages`.
+            block: Layers of the part, all heads of it; its page count is that of `pages`.
             pages: Numbers in the pool.
 
         Returns:
             (layers, keys|values, pages, page tokens, kv heads, head dim) uint16.
         """
-        shape = self._layout.block_shape(block.layer_count, block.page_count)
+        shape = block.shape(self.layout)
         with torch.cuda.stream(self._stream):
             index = torch.from_numpy(pages.astype(np.int64)).to(self._device)
             gathered = torch.empty(shape, dtype=torch.int16, device=self._device)
-            for place, layer in enumerate(_layers(block)):
+            for place, layer in enumerate(self._places(block)):
                 torch.index_select(self._keys[layer], 0, index, out=gathered[place, 0])
                 torch.index_select(self._values[layer], 0, index, out=gathered[place, 1])
             on_host = gathered.cpu()  # waits for the stream
@@ -68,15 +71,25 @@ class PageMemory:
     def write(
         self, block: Block, pages: npt.NDArray[np.int32], values: npt.NDArray[np.uint16]
     ) -> None:
-        """Scatter pages; on return the engine may read them. The shape is that of `read`."""
+        """Scatter pages; on return the engine may read them.
+
+        The shape is that of `read`; the block may be of some of the part's heads.
+        """
+        first = block.first_head - self.part.first_head
+        heads = slice(first, first + block.head_count)
         with torch.cuda.stream(self._stream):
             index = torch.from_numpy(pages.astype(np.int64)).to(self._device)
             source = torch.from_numpy(values.view(np.int16)).to(self._device)
-            for place, layer in enumerate(_layers(block)):
-                self._keys[layer].index_copy_(0, index, source[place, 0])
-                self._values[layer].index_copy_(0, index, source[place, 1])
+            for place, layer in enumerate(self._places(block)):
+                self._keys[layer][:, :, heads].index_copy_(0, index, source[place, 0])
+                self._values[layer][:, :, heads].index_copy_(0, index, source[place, 1])
         if self._stream is not None:
             self._stream.synchronize()
+
+    def _places(self, block: Block) -> range:
+        """Of the block's layers among the buffers."""
+        first = block.first_layer - self.part.first_layer
+        return range(first, first + block.layer_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,3 @@ class _CudaArray:
             "strides": None,
             "version": 3,
         }
-
-
-def _layers(block: Block) -> range:
-    return range(block.first_layer, block.first_layer + block.layer_count)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thunderserve.kvlink.protocol import Block, split_block
+from thunderserve.kvlink.protocol import block_of_part, split_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thunderserve.core.kv import KvLayout
     from thunderserve.kvlink.engine_client import EngineClient
     from thunderserve.kvlink.sglang_plugin.memory import AuxMemory, PageMemory
 
@@ -49,6 +48,8 @@ class Chunk:
 class Senders:
     """A room keeps to one thread, so its chunks stay in order and its end comes last.
 
+    Every rank sends what it holds, unless a lower one holds the same, and one the metadata.
+
     Args:
         on_failure: Told the room and the reason when a chunk cannot be sent.
     """
@@ -56,13 +57,11 @@ class Senders:
     def __init__(
         self,
         client: EngineClient,
-        layout: KvLayout,
         pages: PageMemory,
         aux: AuxMemory,
         on_failure: Callable[[int, str], None],
     ) -> None:
         self._client = client
-        self._layout = layout
         self._pages = pages
         self._aux = aux
         self._on_failure = on_failure
@@ -98,12 +97,16 @@ class Senders:
     def _send(self, chunk: Chunk) -> None:
         if chunk.computed is not None:
             chunk.computed.synchronize()
-        if len(chunk.pages):
-            whole = Block(0, self._layout.layer_count, chunk.first_page, len(chunk.pages))
-            for block in split_block(self._layout, whole, _READ_BYTES):
-                first = block.first_page - chunk.first_page
-                values = self._pages.read(block, chunk.pages[first : first + block.page_count])
-                self._client.send_pages(chunk.room, block.first_page, values, block.first_layer)
+        if len(chunk.pages) and not self._pages.part.copy:
+            self._send_pages(chunk)
         if chunk.aux_row is not None:
-            self._client.send_aux(chunk.room, self._aux.read(chunk.aux_row))
+            if self._pages.part.rank == 0:
+                self._client.send_aux(chunk.room, self._aux.read(chunk.aux_row))
             self._client.finish(chunk.room)
+
+    def _send_pages(self, chunk: Chunk) -> None:
+        whole = block_of_part(self._pages.part, chunk.first_page, len(chunk.pages))
+        for block in split_block(self._pages.layout, whole, _READ_BYTES):
+            first = block.first_page - chunk.first_page
+            values = self._pages.read(block, chunk.pages[first : first + block.page_count])
+            self._client.send_pages(chunk.room, block.first_page, values, block.first_layer)
