@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,6 +164,20 @@ def test_group_of_spreads_layers_over_stages_as_the_engine_does() -> None:
     group = group_of(worker("g0", tp=2, pp=3), Phase.DECODE, DEMO)
     assert [stage.layers for stage in group.stages] == [3, 3, 2]
     assert [gpu.id for gpu in group.stages[1].gpus] == ["n0/2", "n0/3"]
+
+
+@pytest.mark.parametrize(("tp", "pp", "field"), [(2, 1, "unequal_tp"), (1, 2, "unequal_pp")])
+@pytest.mark.parametrize("able", [True, False])
+def test_groups_of_unequal_degrees_are_routed_when_their_engines_exchange(
+    tp: int, pp: int, field: str, *, able: bool
+) -> None:
+    pair = [worker("g0"), worker("g1", tp=tp, pp=pp)]
+    told = [
+        replace(each, capabilities=replace(each.capabilities, **{field: able})) for each in pair
+    ]
+    phases = {"g0": Phase.PREFILL, "g1": Phase.DECODE}
+    routes = route_workers(told, phases, model=DEMO, workload=CHAT)
+    assert [(route.prefill, route.decode) for route in routes] == ([("g0", "g1")] if able else [])
 
 
 def test_group_of_refuses_gpus_that_are_not_tp_times_pp() -> None:

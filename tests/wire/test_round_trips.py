@@ -27,6 +27,8 @@ CAPABILITIES = fleet.Capabilities(
     kv_dtype="bfloat16",
     page_size_tokens=16,
     context_tokens=2048,
+    unequal_tp=True,
+    unequal_pp=False,
 )
 GPUS = (plan.Gpu("n0/0", "A40"), plan.Gpu("n0/1", "A100"))
 WORKER = fleet.Worker("g0", "n0", GPUS, "i0", "h:1", "h:2", "m", CAPABILITIES)

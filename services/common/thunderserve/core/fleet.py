@@ -33,6 +33,8 @@ class Capabilities:
     Attributes:
         flippable: True when the phase can change without loading weights.
         context_tokens: Prompt and answer together.
+        unequal_tp: True when KV cache can be exchanged with an engine of another tp.
+        unequal_pp: The same for pp.
     """
 
     phases: tuple[Phase, ...]
@@ -42,6 +44,8 @@ class Capabilities:
     kv_dtype: str
     page_size_tokens: int
     context_tokens: int
+    unequal_tp: bool = False
+    unequal_pp: bool = False
 
 
 @dataclass(frozen=True, slots=True)

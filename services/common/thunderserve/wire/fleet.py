@@ -73,6 +73,8 @@ def worker_to_proto(worker: Worker) -> control_pb2.Worker:
             kv_dtype=can.kv_dtype,
             page_size_tokens=can.page_size_tokens,
             context_tokens=can.context_tokens,
+            unequal_tp=can.unequal_tp,
+            unequal_pp=can.unequal_pp,
         ),
     )
 
@@ -96,6 +98,8 @@ def worker_from_proto(message: control_pb2.Worker) -> Worker:
             kv_dtype=can.kv_dtype,
             page_size_tokens=can.page_size_tokens,
             context_tokens=can.context_tokens,
+            unequal_tp=can.unequal_tp,
+            unequal_pp=can.unequal_pp,
         ),
     )
 

@@ -76,6 +76,8 @@ class EmulatedEngine:
             kv_dtype=self._layout.dtype,
             page_size_tokens=self._layout.page_size_tokens,
             context_tokens=self._model.context_tokens,
+            unequal_tp=True,
+            unequal_pp=True,
         )
 
     @property

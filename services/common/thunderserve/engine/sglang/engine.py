@@ -94,6 +94,9 @@ class SglangEngine:
             kv_dtype=self._model.kv_dtype,
             page_size_tokens=options.page_size_tokens,
             context_tokens=self._context_tokens,
+            # kvlink cuts layers and heads anew on the way.
+            unequal_tp=True,
+            unequal_pp=True,
         )
 
     @property

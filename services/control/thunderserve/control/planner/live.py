@@ -206,7 +206,11 @@ def _problem(
         Node(node_id, tuple(gpus.values()), _local(gpus.values(), types), network)
         for node_id, gpus in by_node.items()
     )
-    return Problem(Cluster(nodes, tuple(types.values())), model, workload, slo)
+    engine = EngineLimits(
+        unequal_tp=all(worker.capabilities.unequal_tp for worker in workers),
+        unequal_pp=all(worker.capabilities.unequal_pp for worker in workers),
+    )
+    return Problem(Cluster(nodes, tuple(types.values())), model, workload, slo, engine)
 
 
 def _local(gpus: Iterable[Gpu], types: Mapping[str, GpuType]) -> Link:
