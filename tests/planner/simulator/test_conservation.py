@@ -93,7 +93,10 @@ def test_links_carry_what_the_requests_caches_are(serve: Serve, case: Case) -> N
 @given(case=EVERY_CASE)
 @SOME
 def test_nobody_is_served_faster_than_an_empty_fleet_can(serve: Serve, case: Case) -> None:
-    """No first token before the fastest prefill, no later ones before cache and steps took time."""
+    """No first token before the fastest prefill, no later ones before cache and steps took time.
+
+    A pipeline's micro-batches are of mean length, so a long request among short ones gains a little.
+    """
     plan, problem, trace, report = serve(case)
     cost = problem.cost
     replicas = {g.phase: [] for g in plan.groups}
@@ -102,13 +105,17 @@ def test_nobody_is_served_faster_than_an_empty_fleet_can(serve: Serve, case: Cas
     split = Phase.COLOCATED not in replicas
     computing = [r for phase, each in replicas.items() if phase is not Phase.DECODE for r in each]
     decoding = [r for phase, each in replicas.items() if phase is not Phase.PREFILL for r in each]
+    shortest = min(request.prompt_tokens for request in trace.requests)
     for request, ttft_s, e2e_s in zip(
         trace.requests, report.outcomes.ttft_s, report.outcomes.e2e_s, strict=True
     ):
         prompt, steps = request.prompt_tokens, request.output_tokens - 1
         if case.chunk_tokens >= prompt:
             assert ttft_s >= min(cost.prefill_latency_s(r, prompt) for r in computing) - 1e-9
-        step_s = min(cost.decode_step_s(replica, 1, prompt + 1) for replica in decoding)
+        step_s = min(
+            cost.decode_step_s(replica, 1, 1 + (prompt if len(replica) == 1 else shortest))
+            for replica in decoding
+        )
         latency_s = 1e-5 if split and steps else 0.0
         assert e2e_s - ttft_s >= steps * step_s + latency_s - 1e-9
 
