@@ -95,7 +95,7 @@ def test_links_carry_what_the_requests_caches_are(serve: Serve, case: Case) -> N
 def test_nobody_is_served_faster_than_an_empty_fleet_can(serve: Serve, case: Case) -> None:
     """No first token before the fastest prefill, no later ones before cache and steps took time.
 
-    A pipeline's micro-batches are of mean length, so a long request among short ones gains a little.
+    A pipeline's micro-batches are of mean length: a long request among short ones gains a little.
     """
     plan, problem, trace, report = serve(case)
     cost = problem.cost
