@@ -274,8 +274,13 @@ async def test_client_fails_a_room_when_its_engine_cannot_take_the_pages(
     prefill = await make_engine(Phase.PREFILL, 1, 1)
     decode = await make_engine(Phase.DECODE, 1, 1)
     await reserved(prefill, decode, WireMode.RAW16)
-    del decode.ranks[0].told.caches[ROOM]  # so that `on_pages` raises
 
+    def fail_late(*_: object) -> None:
+        prefill.ranks[0].told._wait(prefill.ranks[0].told.outcome, ROOM)
+        raise RuntimeError("no memory")
+
+    decode.ranks[0].told.on_pages = fail_late
     await asyncio.to_thread(prefill.ranks[0].send, make_cache(LAYOUT, PAGES))
 
+    assert await prefill.outcomes() == {"committed"}
     assert await decode.outcomes() == {"the engine failed on PAGES"}

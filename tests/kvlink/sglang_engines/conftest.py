@@ -126,6 +126,7 @@ class Group:
     worker: LocalClient
     address: str
     gate: Gate
+    degrees: tuple[int, int]  # tp, pp
 
 
 @dataclass
@@ -205,7 +206,7 @@ async def start_group(
     )
     worker = LocalClient(settings["local_address"])
     engine = EngineProcess(model, settings["engine_socket"], phase, degrees)
-    return Group(engine, sidecar, worker, address, gate)
+    return Group(engine, sidecar, worker, address, gate, degrees)
 
 
 async def stop_group(group: Group) -> None:

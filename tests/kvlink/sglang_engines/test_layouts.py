@@ -99,3 +99,20 @@ async def test_decode_legs_end_when_degrees_differ_and_the_prefill_group_is_away
 
         assert "127.0.0.1:9" in (await answer)["error"]
     assert (await unequal.answer(65, WireMode.RAW16))[0] == await unequal.expected(65)
+
+
+async def test_phases_swap_when_no_group_has_stages_and_are_refused_by_name_otherwise(
+    unequal: Any,
+) -> None:
+    """All ranks of an engine change its phase together; with stages SGLang changes none."""
+    staged = [group for group in unequal.groups if group.degrees[1] > 1]
+    for group in staged:
+        _, answer = group.engine.ask("switch", phase="PREFILL")
+        assert "PreconditionError" in (await answer)["error"]
+        assert "with pp 2" in (await answer)["error"]
+    if not staged:
+        await unequal.swap()
+        tokens, first, _ = await unequal.answer(200, WireMode.RAW16)
+        assert (tokens[0], len(tokens)) == (first["token"], MAX_TOKENS)
+        await unequal.swap()
+    assert (await unequal.answer(333, WireMode.RAW16))[0] == await unequal.expected(333)

@@ -16,6 +16,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 from sglang.srt.runtime_context import get_disagg
 
 from thunderserve.kvlink.sglang_plugin import BACKEND_NAME
+from thunderserve.kvlink.sglang_plugin.consensus import RequestIds, agreed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["add_stage_hooks"]
 
 _MIXIN = "sglang.srt.managers.scheduler_pp_mixin.SchedulerPPMixin"
-
-_Ids = list[list[str]]  # of requests: those whose transfer has ended, and of these the failed ones
 
 
 def add_stage_hooks() -> None:
@@ -43,19 +42,10 @@ def _agree_on_ended(original: Callable[..., Any], scheduler: Any) -> Any:
         return original(scheduler)
     queue = scheduler.disagg_decode_transfer_queue.queue
     well, badly = scheduler.get_rids(queue, False, [KVPoll.Success], [KVPoll.Failed])  # noqa: FBT003 - positional there
-    before: _Ids | None = None
+    before: RequestIds | None = None
     if not scheduler.pp_group.is_first_rank:
         before = scheduler._pp_recv_pyobj_from_prev_stage()  # noqa: SLF001 - has no public name
     return agreed(well, badly, before)
-
-
-def agreed(well: list[str], badly: list[str], before: _Ids | None) -> _Ids:
-    """A transfer has ended when it has on every stage; it failed when it did on any."""
-    ended, failed = {*well, *badly}, set(badly)
-    if before is not None:
-        ended &= set(before[0])
-        failed |= set(before[1])
-    return [sorted(ended), sorted(failed & ended)]
 
 
 def _release_ended(original: Callable[..., Any], scheduler: Any, release_rids: Any) -> Any:
