@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-WIDTH, TENURE, LEASH, WALK = 12, 50, 5, 12
+WIDTH, TENURE, LEASH, PATIENCE, WALK = 12, 50, 5, 60, 12
 HOTTEST, COLDEST = 0.05, 0.0005
 
 
@@ -53,14 +53,19 @@ def tabu(task: Task) -> None:
         width=WIDTH,
         tenure=TENURE,
         leash=LEASH,
-        patience=10**6,
+        patience=PATIENCE,
         enough=task.enough,
     )
 
 
 def greedy(task: Task) -> None:
-    """Steepest ascent from the best start; where it ends, it looks at other neighbours."""
-    _ascend(task, task.starts[0], patience=10**6)
+    """Steepest ascent from the best start, until no neighbour is better."""
+    _ascend(task, task.starts[0], patience=1)
+
+
+def stubborn(task: Task) -> None:
+    """The same, but where it ends it draws other neighbours, until all is spent."""
+    _ascend(task, task.starts[0], patience=PATIENCE)
 
 
 def random_restart(task: Task) -> None:
@@ -104,6 +109,7 @@ def annealing(task: Task) -> None:
 METHODS: Mapping[str, Callable[[Task], None]] = {
     "tabu": tabu,
     "greedy": greedy,
+    "stubborn": stubborn,
     "random_restart": random_restart,
     "annealing": annealing,
 }

@@ -130,7 +130,9 @@ def test_crossings_join_one_group_of_each_block() -> None:
 
 def test_only_the_configuration_can_change_when_one_gpu_may_only_prefill() -> None:
     made = list(changes((Part(P, (1,)),), (P,)))
-    assert made == [(Part(P, (1,), haste=1),)]
+    assert {(part.phase, part.counts) for (part,) in made} == {(P, (1,))}
+    assert {part.haste for (part,) in made} >= {1, 2}
+    assert Part(P, (1,)) not in {part for (part,) in made}
 
 
 def test_nothing_changes_when_there_is_nothing_to_move() -> None:

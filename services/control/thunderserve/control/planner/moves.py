@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MOVES", "Move", "Parts", "changes", "crossings"]
 
+_LAST = 6
+"""Of a group's parallel configurations; whoever takes the move knows if there are fewer."""
+
 Parts = tuple[Part, ...]
 Move = Callable[[Parts, Sequence["Phase"]], Iterator[Parts]]
 
@@ -49,7 +52,8 @@ def flip(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
     for part in dict.fromkeys(parts):
         for phase in phases:
             if phase is not part.phase:
-                yield (*_without(parts, part), replace(part, phase=phase))
+                for haste in _hastes(part):
+                    yield (*_without(parts, part), replace(part, phase=phase, haste=haste))
 
 
 def split(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
@@ -91,11 +95,11 @@ def swap(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
 
 
 def tune(parts: Parts, phases: Sequence[Phase]) -> Iterator[Parts]:
-    """Give a group the next or the last of its parallel configurations."""
+    """Give a group another of its parallel configurations."""
     del phases
     for part in dict.fromkeys(parts):
-        for haste in (part.haste - 1, part.haste + 1):
-            if haste >= 0:
+        for haste in range(_LAST + 1):
+            if haste != part.haste:
                 yield (*_without(parts, part), replace(part, haste=haste))
 
 
@@ -105,7 +109,8 @@ MOVES: tuple[Move, ...] = (flip, split, merge, move, swap, tune)
 def _merged(one: Part, other: Part) -> Iterator[Parts]:
     counts = _plus(one.counts, other.counts)
     for like in dict.fromkeys((one, other)):
-        yield (replace(like, counts=counts),)
+        for haste in _hastes(like):
+            yield (replace(like, counts=counts, haste=haste),)
 
 
 def _moved(giver: Part, taker: Part) -> Iterator[Parts]:
@@ -129,6 +134,11 @@ def _swapped(one: Part, other: Part) -> Iterator[Parts]:
                 replace(one, counts=_plus(_minus(one.counts, given), got)),
                 replace(other, counts=_plus(_minus(other.counts, got), given)),
             )
+
+
+def _hastes(part: Part) -> dict[int, None]:
+    """Configurations that a changed group may have: its own, the first, the last."""
+    return dict.fromkeys((part.haste, 0, _LAST))
 
 
 def _halves(counts: Counts) -> Iterator[Counts]:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.evaluate import Seat
 from thunderserve.control.planner.orchestration import SERVED
 from thunderserve.control.planner.problem import Objective
 from thunderserve.core.kv_volume import kv_wire_bytes
@@ -35,6 +36,9 @@ Curve = Counter[float]
 
 HEADROOM = 1e-4
 """What room to spare counts, of the requests served: among equal layouts, the roomiest."""
+
+_NEARER = 5e-3
+"""How much less decode must miss of requests from its own block to be kept for them."""
 
 _NOTHING = 1e-9
 """Requests per second that are left of a difference of equal numbers."""
@@ -70,8 +74,7 @@ class Screen:
         seats: Callable[[Block], Sequence[tuple[Phase, Design]]],
     ) -> None:
         self._problem = evaluator.problem
-        self._shapes = evaluator.shapes
-        self._ports = evaluator.ports
+        self._evaluator = evaluator
         self._seats = seats
         self._supplies: dict[Block, Supply] = {}
         self._sent_bytes = kv_wire_bytes(
@@ -91,7 +94,8 @@ class Screen:
 
     def value(self, supply: Supply) -> float:
         """Requests per second: what the objective asks for, about."""
-        gains = [(1 - miss, more) for miss, more in _in_series(supply.prefill, supply.decode)]
+        series = _in_series(supply.prefill.items(), supply.decode.items())
+        gains = [(1 - miss, more) for miss, more in series]
         gains += [(1 - miss, more) for miss, more in supply.colocated.items() if more > _NOTHING]
         gains.sort(reverse=True)
         if self._problem.objective is Objective.CAPACITY:
@@ -100,21 +104,47 @@ class Screen:
 
     def _draw(self, block: Block) -> Supply:
         by_phase: dict[Phase, list[Segment]] = defaultdict(list)
-        nodes: dict[str, None] = {}
-        for phase, design in self._seats(block):
-            station = self._shapes.station(design, phase)
-            missed = 1 - self._shapes.idle_ratio(design, phase)
-            by_phase[phase] += [(missed + slope, more) for slope, more in segments(station)]
-            nodes |= dict.fromkeys(design.nodes)
+        within: list[Segment] = []
+        held = self._seats(block)
+        for phase, design in held:
+            station = self._evaluator.station(Seat("", phase, design))
+            missed = 1 - self._evaluator.shapes.idle_ratio(design, phase)
+            pieces = segments(station)
+            by_phase[phase] += [(missed + slope, more) for slope, more in pieces]
+            if phase is Phase.DECODE:
+                near = min(missed, self._missed_within(design, held))
+                within += [(near + slope, more) for slope, more in pieces]
         prefill, decode = sorted(by_phase[Phase.PREFILL]), sorted(by_phase[Phase.DECODE])
-        sent = self._sent_bytes
-        out_rps = sum(self._ports[f"{node} out"] for node in nodes) / sent
-        in_rps = sum(self._ports[f"{node} in"] for node in nodes) / sent
+        both = by_phase[Phase.COLOCATED]
+        if prefill and any(
+            near < far - _NEARER for (near, _), (far, _) in zip(sorted(within), decode, strict=True)
+        ):
+            both += _in_series(prefill, within)
+            taken = min(_total(prefill), _total(within))
+            prefill, decode = _beyond(prefill, taken), _beyond(decode, taken)
+        out_rps, in_rps = (self._through(held, way) for way in ("out", "in"))
         return Supply(
             _rounded(_cut(prefill, out_rps + _total(decode))),
             _rounded(_cut(decode, in_rps + _total(prefill))),
-            _rounded(by_phase[Phase.COLOCATED]),
+            _rounded(both),
         )
+
+    def _through(self, held: Iterable[tuple[Phase, Design]], way: str) -> float:
+        """Requests per second whose KV cache the ports of these groups' nodes let through."""
+        nodes = dict.fromkeys(node for _, design in held for node in design.nodes)
+        return sum(self._evaluator.ports[f"{node} {way}"] for node in nodes) / self._sent_bytes
+
+    def _missed_within(self, decode: Design, held: Iterable[tuple[Phase, Design]]) -> float:
+        """What decode misses of requests that a group of the same block prefilled."""
+        evaluator, shapes = self._evaluator, self._evaluator.shapes
+        later = Seat("d", Phase.DECODE, decode)
+        missed = [1.0]
+        for phase, design in held:
+            degrees = {"tp": (design.tp, decode.tp), "pp": (design.pp, decode.pp)}
+            if phase is Phase.PREFILL and self._problem.engine.can_transfer(**degrees):
+                both = evaluator.pair(Seat("p", phase, design), later).attainment_ratio
+                missed.append(max(0.0, shapes.idle_ratio(design, phase) - both))
+        return min(missed)
 
 
 def segments(station: Station) -> list[Segment]:
@@ -164,10 +194,20 @@ def _total(curve: Iterable[Segment]) -> float:
     return sum(more for _, more in curve)
 
 
-def _in_series(first: Curve, then: Curve) -> list[Segment]:
+def _beyond(curve: Iterable[Segment], taken: float) -> list[Segment]:
+    """What is left of a curve when its cheapest requests are taken."""
+    left = []
+    for miss, more in curve:
+        if more > taken:
+            left.append((miss, more - taken))
+        taken = max(0.0, taken - more)
+    return left
+
+
+def _in_series(first: Iterable[Segment], then: Iterable[Segment]) -> list[Segment]:
     """Requests that go through one of the first and one of the second, cheapest with cheapest."""
     made: list[Segment] = []
-    ones, others = sorted(first.items(), reverse=True), sorted(then.items(), reverse=True)
+    ones, others = sorted(first, reverse=True), sorted(then, reverse=True)
     left_one = left_other = 0.0
     miss_one = miss_other = 0.0
     while True:

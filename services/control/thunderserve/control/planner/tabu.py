@@ -1,4 +1,8 @@
-"""Tabu search: go to the best neighbour, even downhill, but never where one was lately."""
+"""Tabu search: go to the best neighbour, even downhill, but never where one was lately.
+
+Neighbours are a sample, drawn anew each time, so looking again around the best state finds others;
+it walks away from it only now and then.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ from typing import TypeVar
 __all__ = ["tabu_search"]
 
 _State = TypeVar("_State", bound=Hashable)
+
+_ROUND = 4
+"""Leashes of one round: it looks around the best for all but the last of them, then walks."""
 
 
 def tabu_search(
@@ -31,7 +38,7 @@ def tabu_search(
         score: What to maximise; remembered by the caller, as states come back.
         width: How many of a state's neighbours are scored.
         tenure: How many of the last states are forbidden, unless they beat the best.
-        leash: Iterations without a better state after which it goes on from the best again.
+        leash: Steps away from the best before it returns; three times as often it stays there.
         patience: Iterations without a better state after which the search ends.
         enough: Ends it early.
 
@@ -42,14 +49,16 @@ def tabu_search(
     stale = 0
     while stale < patience and not enough():
         stale += 1
-        free = (s for s in neighbours(current) if s not in tabu or score(s) > score(best))
-        allowed = list(islice(free, width))
-        if not allowed:
-            continue
-        current = max(allowed, key=score)
-        tabu.append(current)
-        if score(current) > score(best):
-            best, stale = current, 0
-        elif stale % leash == 0:
+        around = islice(neighbours(current), width)
+        allowed = [s for s in around if s not in tabu or score(s) > score(best)]
+        found = max(allowed, key=score, default=best)
+        if score(found) > score(best):
+            best = current = found
+            stale = 0
+            tabu.append(found)
+        elif stale % (_ROUND * leash) >= (_ROUND - 1) * leash:
+            current = found
+            tabu.append(found)
+        else:
             current = best
     return best
