@@ -15,6 +15,7 @@ _GRID = 96
 _CELLS = 32
 _GROUPS = 12
 _DAMPING = 1e-4 ** (1 / _GRID)
+_FADING = _DAMPING ** np.arange(_GRID)
 _FULL = 1 - 1e-3
 _MANY = 1e4
 
@@ -82,11 +83,9 @@ def _exceeded(
 ) -> FloatArray:
     """The same for one time and bound at each load and level: (loads, levels)."""
     within_s, beyond_s = bounds_s
-    angles = 2 * np.pi * np.arange(_GRID // 2 + 1) / _GRID
-    damped = _DAMPING * np.exp(-1j * angles)
     cell_s = beyond_s / _CELLS
     sizes = work_s / cell_s[..., None]
-    works = _transform(sizes, share, damped)
+    works = _transform(sizes, share)
     mean_s = float(work_s @ share)
     rate = np.minimum(rate_rps, _FULL / mean_s)[..., None]
     spread = max(float(work_s**2 @ share) / mean_s**2 - 1, 1e-3)
@@ -94,20 +93,19 @@ def _exceeded(
     left = (1 - rate * mean_s) * (1 - works) * served / (served - works)
     left **= left_ratio
     come = np.exp(rate * within_s[..., None] * (works - 1))
-    masses = np.fft.irfft(left * come, n=_GRID, axis=-1) / _DAMPING ** np.arange(_GRID)
+    masses = np.fft.irfft(left * come, n=_GRID, axis=-1) / _FADING
     exceeded: FloatArray = np.clip(1 - masses[..., : _CELLS + 1].sum(axis=-1), 0.0, 1.0)
     return exceeded
 
 
-def _transform(sizes: FloatArray, share: FloatArray, points: FloatArray) -> FloatArray:
-    """Mean of points ** size, sizes split between the whole numbers around them."""
+def _transform(sizes: FloatArray, share: FloatArray) -> FloatArray:
+    """Mean of z ** size on the damped circle, sizes split between the whole numbers around them."""
     whole = np.minimum(np.floor(sizes), _GRID - 2).astype(int)
     part = np.clip(sizes - whole, 0.0, 1.0)
-    masses = np.zeros((*sizes.shape[:-1], _GRID))
-    flat = masses.reshape(-1, _GRID)
-    rows = np.repeat(np.arange(len(flat)), sizes.shape[-1])
+    rows = sizes.size // sizes.shape[-1]
+    cells = (whole.reshape(rows, -1) + _GRID * np.arange(rows)[:, None]).ravel()
     weights = np.broadcast_to(share, sizes.shape)
-    np.add.at(flat, (rows, whole.ravel()), (weights * (1 - part)).ravel())
-    np.add.at(flat, (rows, whole.ravel() + 1), (weights * part).ravel())
-    transformed: FloatArray = masses @ points[None, :] ** np.arange(_GRID)[:, None]
+    masses = np.bincount(cells, (weights * (1 - part)).ravel(), rows * _GRID)
+    masses += np.bincount(cells + 1, (weights * part).ravel(), rows * _GRID)
+    transformed: FloatArray = np.fft.rfft(masses.reshape(*sizes.shape[:-1], _GRID) * _FADING)
     return transformed
