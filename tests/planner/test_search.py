@@ -14,7 +14,6 @@ from thunderserve.control.planner.search import SearchSpace
 from thunderserve.core.draws import Draws
 from thunderserve.core.hardware import Link
 from thunderserve.core.plan import Phase
-from thunderserve.core.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     MakeProblem = Callable[..., Problem]
 
 TWO_NODES = EngineLimits(max_nodes=2)
-MEANS = Workload.from_means(rate_rps=1.0, prompt_tokens=1000.0, output_tokens=100.0)
 
 
 def wandered(space: SearchSpace, seed: int, steps: int) -> Layout:
@@ -50,7 +48,7 @@ def wandered(space: SearchSpace, seed: int, steps: int) -> Layout:
     linked=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=7, deadline=None, derandomize=True)
 def test_pooling_alike_groups_loses_nothing(  # noqa: PLR0917 - one argument for each that varies
     make_problem: MakeProblem,
     nodes: list[tuple[str, ...]],
@@ -63,9 +61,7 @@ def test_pooling_alike_groups_loses_nothing(  # noqa: PLR0917 - one argument for
 ) -> None:
     """One station for all alike groups gives the flow of every group for itself."""
     engine = EngineLimits(max_nodes=max_nodes, unequal_pp=unequal_pp)
-    problem = make_problem(
-        *nodes, rate_rps=rate_rps, engine=engine, gbit_per_s=gbit_per_s, workload=MEANS
-    )
+    problem = make_problem(*nodes, rate_rps=rate_rps, engine=engine, gbit_per_s=gbit_per_s)
     if linked:
         links = (("n0", "n1", Link(1e8, 1e-4)),)
         problem = replace(problem, cluster=replace(problem.cluster, links=links))

@@ -115,7 +115,7 @@ def can_serve(problem: Problem) -> bool:
     model=st.sampled_from(["llama-7b", "opt-13b"]),
     seed=st.integers(0, 2**64),
 )
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_every_plan_is_valid(  # noqa: PLR0917 - one argument for each thing that varies
     make_problem: MakeProblem,
     nodes: list[list[str]],
