@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from thunderserve.control.planner.problem import EngineLimits
     from thunderserve.core.plan import Group
 
-__all__ = ["can_flip", "flippable_ratio", "share_of"]
+__all__ = ["can_flip", "discounted", "flippable_ratio", "share_of"]
+
+_INFLEXIBLE = 1e-3
 
 
 def can_flip(phase: Phase, pp: int, engine: EngineLimits) -> bool:
@@ -32,3 +34,14 @@ def share_of(gpus: Iterable[tuple[int, bool]]) -> float:
         total += number
         able += number * flips
     return able / total if total else 1.0
+
+
+def discounted(worth: float, gpus: Iterable[tuple[int, bool]], wanted_ratio: float) -> float:
+    """What groups are worth that should be able to flip, by share of their GPUs.
+
+    Too few of them make it less than any worth with enough; among those, the more the better.
+    """
+    if wanted_ratio <= 0 or worth <= 0:
+        return worth
+    missing = wanted_ratio - share_of(gpus)
+    return worth if missing <= 0 else worth * _INFLEXIBLE * (1 - missing / 2)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from thunderserve.control.planner.sample import FloatArray
 
 __all__ = ["busy_beyond"]
@@ -98,7 +100,7 @@ def _exceeded(
     return exceeded
 
 
-def _transform(sizes: FloatArray, share: FloatArray) -> FloatArray:
+def _transform(sizes: FloatArray, share: FloatArray) -> NDArray[np.complex128]:
     """Mean of z ** size on the damped circle, sizes split between the whole numbers around them."""
     whole = np.minimum(np.floor(sizes), _GRID - 2).astype(int)
     part = np.clip(sizes - whole, 0.0, 1.0)
@@ -107,5 +109,4 @@ def _transform(sizes: FloatArray, share: FloatArray) -> FloatArray:
     weights = np.broadcast_to(share, sizes.shape)
     masses = np.bincount(cells, (weights * (1 - part)).ravel(), rows * _GRID)
     masses += np.bincount(cells + 1, (weights * part).ravel(), rows * _GRID)
-    transformed: FloatArray = np.fft.rfft(masses.reshape(*sizes.shape[:-1], _GRID) * _FADING)
-    return transformed
+    return np.fft.rfft(masses.reshape(*sizes.shape[:-1], _GRID) * _FADING)

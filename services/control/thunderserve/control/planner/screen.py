@@ -172,11 +172,11 @@ def _add(total: Curve, more: Curve, times: int) -> None:
 
 
 def _rounded(curve: Iterable[Segment]) -> Curve:
-    made: Curve = Counter()
+    made: dict[float, float] = defaultdict(float)
     for miss, more in curve:
         step = _FINE if miss < _FEW else _COARSE
         made[round(miss / step) * step] += more
-    return made
+    return Counter(made)
 
 
 def _cut(curve: Sequence[Segment], most: float) -> list[Segment]:

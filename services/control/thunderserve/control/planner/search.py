@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.blocks import Block, Blocks, Layout, layout
 from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
-from thunderserve.control.planner.flexibility import can_flip, share_of
+from thunderserve.control.planner.flexibility import can_flip, discounted
 from thunderserve.control.planner.moves import changes, crossings
 from thunderserve.control.planner.parallelism import Parallelism
 from thunderserve.control.planner.partition import Bins, Counts, Part
@@ -36,8 +36,6 @@ _MOST_NODES = 4
 _MOST_ROUTES = 4000
 """Routes of a flow that is solved during the search."""
 
-_INFLEXIBLE = 1e-3
-"""What a layout is worth, of its score, that lacks groups which can flip: less than any other."""
 
 Change = tuple[tuple[Block, ...], tuple[Block, ...]]
 """Blocks that go, and those that come instead."""
@@ -265,17 +263,13 @@ class SearchSpace:
         ]
 
     def _judged(self, value: float, state: Layout) -> float:
-        """Too few groups that can flip: the more, the better, but never as good as enough."""
-        if self._problem.flippable_ratio <= 0 or value <= 0:
-            return value
         engine = self._problem.engine
         gpus = (
             (count * design.tp * design.pp, can_flip(phase, design.pp, engine))
             for block, count in state
             for phase, design in self._held(block)
         )
-        missing = self._problem.flippable_ratio - share_of(gpus)
-        return value if missing <= 0 else value * _INFLEXIBLE * (1 - missing / 2)
+        return discounted(value, gpus, self._problem.flippable_ratio)
 
     def assess(self, state: Layout) -> Assessment:
         """Its best flow; parts that cannot hold the model stay idle."""
