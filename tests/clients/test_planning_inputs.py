@@ -9,6 +9,7 @@ import pytest
 
 from thunderserve.cli.planning.inputs import read_problem, read_trace
 from thunderserve.cli.planning.options import ArrivalKind, ProblemOptions, TraceOptions
+from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
 from thunderserve.core.slo import Slo
 from thunderserve.core.workload import POISSON
@@ -89,3 +90,18 @@ def test_trace_of_a_file_is_as_recorded_unless_drawn(tmp_path: Path) -> None:
     assert len(fewer.requests) == 2
     assert len(drawn.requests) == 50
     assert drawn.rate_rps == pytest.approx(4.0, rel=0.3)
+
+
+@pytest.mark.parametrize("chunks", ["5x", "0", "512,,2048", "-1"])
+def test_read_problem_names_a_chunk_size_that_is_none(chunks: str) -> None:
+    """The value, and what would do."""
+    given = replace(GIVEN, chunks=chunks)
+
+    with pytest.raises(InvalidArgumentError, match=r"--chunks has .* such as 512,2048"):
+        read_problem(given)
+
+
+def test_read_problem_offers_every_chunk_size_once() -> None:
+    given = replace(GIVEN, chunks="512, 2048,512")
+
+    assert read_problem(given).engine.chunk_tokens == (512, 2048)

@@ -63,7 +63,11 @@ def read_problem(given: ProblemOptions, *, cluster: Cluster | None = None) -> Pr
         model=model,
         workload=workload,
         slo=_read_slo(given, cluster, model, workload),
-        engine=EngineLimits(max_nodes=given.max_nodes, phases=_read_phases(given.phases)),
+        engine=EngineLimits(
+            max_nodes=given.max_nodes,
+            phases=_read_phases(given.phases),
+            chunk_tokens=_read_chunks(given.chunks),
+        ),
         wire_mode=WireMode(given.wire.value),
         objective=given.objective,
         target_ratio=given.target,
@@ -177,6 +181,16 @@ def _read_slo(given: ProblemOptions, cluster: Cluster, model: ModelSpec, workloa
         tpot_s=slo.tpot_s if given.slo_tpot is None else given.slo_tpot,
         e2e_s=given.slo_e2e,
     )
+
+
+def _read_chunks(text: str) -> tuple[int, ...]:
+    sizes = [size.strip() for size in text.split(",")]
+    if wrong := [size for size in sizes if not size.isdecimal() or int(size) < 1]:
+        raise InvalidArgumentError(
+            f"--chunks has {wrong[0]!r}; give whole numbers of tokens, such as 512,2048",
+            param="chunks",
+        )
+    return tuple(dict.fromkeys(int(size) for size in sizes))
 
 
 def _read_phases(text: str) -> tuple[Phase, ...]:

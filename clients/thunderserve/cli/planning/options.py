@@ -113,6 +113,9 @@ class ProblemOptions:
         "prefill,decode,colocated"
     )
     wire: Annotated[Wire, typer.Option(help="How KV travels.")] = Wire.INT4
+    chunks: Annotated[
+        str, typer.Option(help="Prompt tokens computed and sent at a time, to choose from.")
+    ] = "2048"
     flippable: Annotated[
         float, typer.Option(help="Share of GPUs in groups whose phase can change.")
     ] = 0.0

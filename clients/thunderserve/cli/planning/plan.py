@@ -44,6 +44,8 @@ def command(
 
     problem = read_problem(given)
     plan = _searched(problem, seed, time_budget)
+    if problem.flippable_ratio > 0:
+        _say_what_flips_cost(problem, seed, time_budget)
     if certify:
         plan = _certified(problem, plan, certify_budget)
     write(plan_to_mapping(plan), plan_report(plan, problem.workload.rate_rps), output)
@@ -60,6 +62,21 @@ def _searched(problem: Problem, seed: int, budget_s: float) -> Plan:
     if not report.repeatable:
         say("--time-budget ended the search: another run may find another plan")
     return found.plan
+
+
+def _say_what_flips_cost(problem: Problem, seed: int, budget_s: float) -> None:
+    from thunderserve.cli.progress import timed  # noqa: PLC0415 - as above
+    from thunderserve.control.planner.flip_cost import flippability_cost  # noqa: PLC0415 - as above
+
+    wanted = problem.flippable_ratio
+    with timed("weighing what flips cost", 2 * budget_s) as clock:
+        cost = flippability_cost(
+            problem, wanted_ratio=wanted, seed=seed, time_budget_s=budget_s, clock=clock
+        )
+    say(
+        f"{cost.bound_ratio:.0%} of the GPUs can flip, {wanted:.0%} were asked for; that costs "
+        f"{cost.lost_ratio:.1%} of what the best plan serves, of which {cost.free_ratio:.0%} can"
+    )
 
 
 def _certified(problem: Problem, plan: Plan, budget_s: float) -> Plan:

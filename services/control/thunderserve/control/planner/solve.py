@@ -142,14 +142,20 @@ def solve_reported(
     assessed = space.assess(_search(space, settings, watch))
     if _is_small(problem) and watch.repeatable:
         assessed = max(assessed, _proven(space.evaluator), key=lambda found: found.score)
+    if len(problem.engine.chunk_tokens) > 1:
+        assessed = space.evaluator.assess_best_chunk(assessed.seats)
     plan = plan_of(space.evaluator, assessed, strategy=STRATEGY, seed=seed)
     report = watch.report(assessed.score)
     return Solution(replace(plan, search_seconds=report.seconds), report)
 
 
 def _is_small(problem: Problem) -> bool:
-    """True when the integer program that proves a plan the best takes about a second."""
-    return len(problem.cluster.gpus) <= SMALL_GPUS and takings(problem) <= SMALL_TAKINGS
+    """True when the integer program that proves a plan the best takes about a second.
+
+    It does not know how to keep groups flippable.
+    """
+    few = len(problem.cluster.gpus) <= SMALL_GPUS and takings(problem) <= SMALL_TAKINGS
+    return few and problem.flippable_ratio <= 0
 
 
 def _proven(evaluator: Evaluator) -> Assessment:
