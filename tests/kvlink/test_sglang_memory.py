@@ -173,6 +173,7 @@ def test_layout_is_refused_when_the_cache_is_not_16_bit() -> None:
     [
         ({}, {"is_mla": True}, "MLA"),
         ({}, {"other_degrees": 2}, "context-parallel"),
+        ({}, {"padded_heads": True}, "KV heads that tp does not divide"),
         ({"state_types": ["mamba"]}, {}, "mamba"),
         ({"num_draft_entries": 2}, {}, "speculative"),
         ({"kv_item_lens": [8, 8, 4, 4]}, {}, "unequal"),
@@ -186,6 +187,7 @@ def test_engine_is_refused_when_kvlink_cannot_carry_its_cache(
     supported: dict[str, Any] = {
         "is_mla": False,
         "other_degrees": 1,
+        "padded_heads": False,
         "decode_allocation_policy": "early",
     }
     check_supported(kv_args(), **supported)

@@ -66,17 +66,20 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         self._lock = threading.RLock()
         super().__init__(args, disaggregation_mode, server_args, is_mla_backend)
         self._close_zmq()
+        model = ModelConfig.from_server_args(server_args)
+        device, kv_heads = get_device().device, model.get_total_num_kv_heads()
         check_supported(
             args,
             is_mla=is_mla_backend,
             other_degrees=self.attn_dp_size * self.attn_cp_size * self.dcp_size,
+            padded_heads=device == "cpu" and kv_heads % self.attn_tp_size > 0,
             decode_allocation_policy=get_disagg().disaggregation_decode_allocation_policy,
         )
         degrees = Degrees(self.attn_tp_size, self.attn_tp_rank, self.pp_size, self.pp_rank)
-        layout = layout_of(args, ModelConfig.from_server_args(server_args), degrees)
+        layout = layout_of(args, model, degrees)
         stage = get_pp_indices(layout.layer_count, self.pp_rank, self.pp_size)
         part = part_of(args, layout, degrees, stage)
-        self._pages = pages_of(args, layout, part, get_device().device)
+        self._pages = pages_of(args, layout, part, device)
         self._aux = aux_of(args)
         self._reservations, self._arrivals = Reservations(), Arrivals()
         phase, engine = _PHASES[disaggregation_mode], _engine_name()

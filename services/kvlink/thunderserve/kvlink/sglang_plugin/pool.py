@@ -30,7 +30,12 @@ class Degrees:
 
 
 def check_supported(
-    kv_args: Any, *, is_mla: bool, other_degrees: int, decode_allocation_policy: str
+    kv_args: Any,
+    *,
+    is_mla: bool,
+    other_degrees: int,
+    padded_heads: bool,
+    decode_allocation_policy: str,
 ) -> None:
     """Raises PreconditionError for what kvlink cannot carry; the message names it.
 
@@ -38,11 +43,14 @@ def check_supported(
         kv_args: What SGLang tells a transfer backend.
         is_mla: The model's attention is latent.
         other_degrees: Ranks by parallelism that is neither tensor nor pipeline.
+        padded_heads: The KV heads do not divide by tp, and SGLang adds empty ones, as on a CPU;
+            on CUDA it copies heads, which `heads_of_rank` follows.
         decode_allocation_policy: SGLang's option.
     """
     reasons = {
         "multi-head latent attention (MLA)": is_mla,
         "data- or context-parallel attention": other_degrees != 1,
+        "KV heads that tp does not divide, on a CPU": padded_heads,
         f"state beside the KV cache ({kv_args.state_types})": bool(kv_args.state_types),
         "speculative decoding": bool(kv_args.num_draft_entries),
         "layers of unequal KV size": len(set(kv_args.kv_item_lens)) != 1,
