@@ -18,15 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from demo_kv import Samples, following_logits, greedy, load, outlier_shift, read
 from safetensors.torch import load_file
 from schemes import Scheme, schemes
 from torch import Tensor
 from torch.nn import functional
 
+from thunderserve.demo_model.reading import (
+    Samples,
+    following_logits,
+    greedy,
+    load,
+    outlier_shift,
+    read,
+)
+
 if TYPE_CHECKING:
-    from demo_kv import Shift
-    from network import Llama
+    from thunderserve.demo_model.network import Llama
+    from thunderserve.demo_model.reading import Shift
 
 PROMPT_TOKENS, NEXT_TOKENS, GREEDY_TOKENS = 512, 128, 32
 GREEDY_SAMPLES = 32  # a step copies their whole cache

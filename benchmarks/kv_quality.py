@@ -15,8 +15,9 @@ from dataclasses import asdict
 
 import torch
 from codec_schemes import NEXT_TOKENS, PROMPT_TOKENS, SAMPLES, Trial
-from demo_kv import load, read
 from schemes import schemes
+
+from thunderserve.demo_model.reading import load, read
 
 
 def main() -> None:

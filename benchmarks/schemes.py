@@ -17,7 +17,7 @@ from thunderserve.core.kv import KvLayout
 from thunderserve.kvlink.codec import Int4Codec
 
 if TYPE_CHECKING:
-    from network import LlamaConfig
+    from thunderserve.demo_model.network import LlamaConfig
 
 __all__ = ["Scheme", "schemes"]
 

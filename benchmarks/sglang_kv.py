@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from codec_schemes import NEXT_TOKENS, PROMPT_TOKENS
-from demo_kv import windows
 from safetensors.torch import save_file
 
 from thunderserve.core.errors import TransferError
@@ -28,6 +27,7 @@ from thunderserve.core.kv import KvLayout
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import PrefillLeg, SamplingParams, TransferTicket, WireMode
 from thunderserve.demo_model import model_path
+from thunderserve.demo_model.reading import windows
 from thunderserve.engine.sglang.engine import SglangEngine
 from thunderserve.engine.sglang.options import SglangOptions
 from thunderserve.kvlink.bootstrap import serve

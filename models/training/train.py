@@ -13,22 +13,20 @@ import argparse
 import json
 import math
 import platform
-import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from corpus import ASSISTANT, END, USER, Corpus, load_corpus
-from network import Llama, LlamaConfig
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from thunderserve.demo_model.corpus import ASSISTANT, END, USER, Corpus, encode, load_corpus
+from thunderserve.demo_model.network import Llama, LlamaConfig
 
+if TYPE_CHECKING:
     from torch import Tensor
 
 CHAT_TEMPLATE = (
@@ -120,18 +118,6 @@ def train_tokenizer(corpus: Corpus, vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(corpus.train, trainer)
     return tokenizer
-
-
-def encode(tokenizer: Tokenizer, documents: Sequence[str], seed: int) -> Tensor:
-    """All documents in one row of token ids, shuffled, each closed by the end marker."""
-    documents = list(documents)
-    random.Random(seed).shuffle(documents)  # noqa: S311 - an order, not a secret
-    end = tokenizer.token_to_id(END)
-    ids: list[int] = []
-    for encoding in tokenizer.encode_batch(documents):
-        ids.extend(encoding.ids)
-        ids.append(end)
-    return torch.tensor(ids, dtype=torch.long)
 
 
 class Trainer:

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from thunderserve.demo_model import model_path
+from thunderserve.demo_model.corpus import END, chat, encode, load_corpus
+from thunderserve.demo_model.network import Llama, LlamaConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models" / "training"))
 
-from corpus import END, chat, load_corpus
-from network import Llama, LlamaConfig
-from train import Trainer, TrainingConfig, encode, held_out_loss
+from train import Trainer, TrainingConfig, held_out_loss
 
 MOST_WEIGHT_BYTES = 16_000_000
 RANDOM_LOSS_NATS = 8.3  # log of the vocabulary

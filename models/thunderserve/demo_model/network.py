@@ -1,4 +1,4 @@
-"""A Llama in plain PyTorch, for training; it is saved under Hugging Face's names.
+"""A Llama in plain PyTorch, for training and measuring; its names are Hugging Face's.
 
 Shapes below: B sequences, T tokens, D hidden size, H query heads, K key-value heads, d head size.
 """
@@ -6,6 +6,7 @@ Shapes below: B sequences, T tokens, D hidden size, H query heads, K key-value h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,8 @@ class Attention(nn.Module):
         mixed = functional.scaled_dot_product_attention(
             query, key, heads(self.v_proj(hidden)), is_causal=True, enable_gqa=True
         )
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1))
+        result: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1))
+        return result
 
 
 class Mlp(nn.Module):
@@ -96,7 +98,9 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        gate: Tensor = functional.silu(self.gate_proj(hidden))
+        result: Tensor = self.down_proj(gate * self.up_proj(hidden))
+        return result
 
 
 class Layer(nn.Module):
@@ -111,7 +115,18 @@ class Layer(nn.Module):
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), cos, sin)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        result: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return result
+
+
+class Body(nn.Module):
+    """Embedding, layers and the last norm."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
 
 
 class Llama(nn.Module):
@@ -120,22 +135,26 @@ class Llama(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = nn.ModuleDict(
-            {
-                "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
-                "layers": nn.ModuleList(Layer(config) for _ in range(config.layers)),
-                "norm": nn.RMSNorm(config.hidden_size, config.norm_eps),
-            }
-        )
+        self.model = Body(config)
         self.apply(self._initialise)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, T, vocab)."""
         cos, sin = rotary_tables(self.config, tokens.shape[1])
-        hidden = self.model["embed_tokens"](tokens)
-        for layer in self.model["layers"]:
+        hidden = self.model.embed_tokens(tokens)
+        for layer in self.layers:
             hidden = layer(hidden, cos, sin)
-        return self.model["norm"](hidden) @ self.model["embed_tokens"].weight.T
+        return self.logits(hidden)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """In order."""
+        return [cast("Layer", layer) for layer in self.model.layers]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What the last layer gives (B, T, D) to logits (B, T, vocab)."""
+        logits: Tensor = self.model.norm(hidden) @ self.model.embed_tokens.weight.T
+        return logits
 
     def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):

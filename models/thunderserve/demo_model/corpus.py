@@ -12,16 +12,21 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import random
 import sysconfig
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import torch
 
-__all__ = ["END", "Corpus", "chat", "load_corpus"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tokenizers import Tokenizer
+
+__all__ = ["ASSISTANT", "END", "USER", "Corpus", "chat", "encode", "load_corpus"]
 
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 SKIPPED_FOLDERS = frozenset(
@@ -67,6 +72,18 @@ def load_corpus(root: Path | None = None) -> Corpus:
     train.extend(_reference_topics())
     digest = hashlib.sha256(json.dumps([train, held_out]).encode()).hexdigest()
     return Corpus(tuple(train), tuple(held_out), digest)
+
+
+def encode(tokenizer: Tokenizer, documents: Sequence[str], seed: int) -> torch.Tensor:
+    """All documents in one row of token ids, shuffled, each closed by the end marker."""
+    documents = list(documents)
+    random.Random(seed).shuffle(documents)  # noqa: S311 - an order, not a secret
+    ids: list[int] = []
+    (end,) = tokenizer.encode(END, add_special_tokens=False).ids
+    for encoding in tokenizer.encode_batch(documents):
+        ids.extend(encoding.ids)
+        ids.append(end)
+    return torch.tensor(ids, dtype=torch.long)
 
 
 def _modules(root: Path) -> Iterator[Path]:

@@ -7,9 +7,7 @@ the queries again, and what is added to every value is taken out behind the atte
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -18,12 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from thunderserve.demo_model import model_path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "models" / "training"))
-
-from corpus import load_corpus
-from network import Llama, LlamaConfig, rotary_tables, rotate
-from train import encode
+from thunderserve.demo_model.corpus import encode, load_corpus
+from thunderserve.demo_model.network import Llama, LlamaConfig, rotary_tables, rotate
 
 __all__ = [
     "Samples",
@@ -150,8 +144,8 @@ def _forward(model: Llama, ids: Tensor, cache: Tensor | None, shift: Shift | Non
     past = 0 if cache is None else cache.shape[3]
     cos, sin = (table[past:] for table in rotary_tables(config, past + tokens))
     mask = torch.ones(tokens, past + tokens, dtype=torch.bool).tril(past)
-    hidden, caches, queries = model.model["embed_tokens"](ids), [], []
-    for number, layer in enumerate(model.model["layers"]):
+    hidden, caches, queries = model.model.embed_tokens(ids), [], []
+    for number, layer in enumerate(model.layers):
         attention, normed = layer.self_attn, layer.input_layernorm(hidden)
         query, key, value = (
             project(normed).view(batch, tokens, -1, config.head_dim).transpose(1, 2)
@@ -172,8 +166,7 @@ def _forward(model: Llama, ids: Tensor, cache: Tensor | None, shift: Shift | Non
             mixed = mixed - _per_query(shift.value_offset[number], mixed)
         hidden = hidden + attention.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-    logits = model.model["norm"](hidden) @ model.model["embed_tokens"].weight.T
-    return _Read(logits, torch.stack(caches, dim=1), torch.stack(queries, dim=1))
+    return _Read(model.logits(hidden), torch.stack(caches, dim=1), torch.stack(queries, dim=1))
 
 
 def _shifted(
