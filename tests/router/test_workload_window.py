@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.asyncio import Redis
 
-from thunderserve.router.workload_window import (
-    FinishedRequest,
-    MemoryWindow,
-    Outcome,
-    RedisWindow,
-    stream_key,
-)
+from thunderserve.core.finished import FinishedRequest, Outcome
+from thunderserve.router.workload_window import MemoryWindow, RedisWindow
+from thunderserve.runtime.request_stream import stream_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import UnavailableError
+from thunderserve.core.finished import FinishedRequest, Outcome
 from thunderserve.core.request import FinishReason, GenerationReport, TokenChunk
 from thunderserve.router.admission import Admission, check_model, room_for_answer
 from thunderserve.router.detokenizer import Detokenizer, StopMatcher
 from thunderserve.router.job import Job
-from thunderserve.router.workload_window import FinishedRequest, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable

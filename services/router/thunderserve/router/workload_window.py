@@ -10,28 +10,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from thunderserve.runtime.request_stream import finished_to_fields, stream_key
+
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from redis.typing import EncodableT, FieldT
+    from thunderserve.core.finished import FinishedRequest
 
-    from thunderserve.core.request import GenerationReport
-
-__all__ = [
-    "FinishedRequest",
-    "MemoryWindow",
-    "Outcome",
-    "RedisWindow",
-    "WorkloadWindow",
-    "stream_key",
-]
+__all__ = ["MemoryWindow", "RedisWindow", "WorkloadWindow"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,38 +30,6 @@ WINDOW_REQUESTS = 10_000
 BATCH_INTERVAL_S = 0.1
 RETRY_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 1.0
-
-
-class Outcome(StrEnum):
-    """How a request ended."""
-
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedRequest:
-    """One line of the window."""
-
-    arrived_unix_s: float
-    prompt_tokens: int
-    output_tokens: int
-    ttft_s: float
-    tpot_s: float
-    outcome: str
-
-    @classmethod
-    def of(cls, report: GenerationReport, arrived_unix_s: float, outcome: Outcome) -> Self:
-        """The line for a request with this report."""
-        return cls(
-            arrived_unix_s=arrived_unix_s,
-            prompt_tokens=report.usage.prompt_tokens,
-            output_tokens=report.usage.completion_tokens,
-            ttft_s=report.ttft_s,
-            tpot_s=report.tpot_s,
-            outcome=outcome.value,
-        )
 
 
 class WorkloadWindow(Protocol):
@@ -113,11 +72,6 @@ class MemoryWindow:
         traceback: TracebackType | None,
     ) -> None:
         return None
-
-
-def stream_key(fleet: str) -> str:
-    """The Redis stream of a fleet's finished requests."""
-    return f"thunderserve:{fleet}:requests"
 
 
 class RedisWindow:
@@ -175,7 +129,7 @@ class RedisWindow:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for request in batch:
-                    pipeline.xadd(self._key, _fields(request), maxlen=WINDOW_REQUESTS)
+                    pipeline.xadd(self._key, finished_to_fields(request), maxlen=WINDOW_REQUESTS)
                 await pipeline.execute()
         except (RedisError, OSError) as error:
             self._note_away(error)
@@ -199,7 +153,3 @@ class RedisWindow:
         if self._away:
             _log.info("Redis is back; finished requests are written again")
         self._away = False
-
-
-def _fields(request: FinishedRequest) -> dict[FieldT, EncodableT]:
-    return dict(asdict(request).items())
