@@ -25,12 +25,10 @@ from typing import TYPE_CHECKING
 import pulp
 
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.follow import follow_routes
-from thunderserve.control.planner.orchestration import solve_flow
+from thunderserve.control.planner.flow import Evaluator, Seat, follow_routes, solve_flow
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
-from thunderserve.control.planner.published import NODES, plan_published
+from thunderserve.control.planner.strategies import NODES, plan_published
 from thunderserve.core.model import model_preset
 from thunderserve.core.plan import Route
 from thunderserve.core.slo import Slo

@@ -33,15 +33,18 @@ from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.assembly import routes_of
 from thunderserve.control.planner.change import as_started, with_links
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.follow import follow_routes
+from thunderserve.control.planner.flow import Evaluator, Seat, follow_routes
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.control.planner.problem import Problem
-from thunderserve.control.planner.reload import DEFAULT_LOAD_BYTES_PER_S, weigh_replan
-from thunderserve.control.planner.reschedule import reschedule_plan, routes_of
-from thunderserve.control.planner.simulator.simulate import simulate
+from thunderserve.control.planner.rescheduling import (
+    DEFAULT_LOAD_BYTES_PER_S,
+    reschedule_plan,
+    weigh_replan,
+)
+from thunderserve.control.planner.simulator import simulate
 from thunderserve.control.planner.solve import solve
 from thunderserve.core.draws import Draws
 from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
 from thunderserve.control.planner.design import Design, DesignStage
-from thunderserve.control.planner.evaluate import Evaluator, Seat
+from thunderserve.control.planner.flow import Evaluator, Seat
 from thunderserve.control.planner.problem import EngineLimits, Objective, Problem
-from thunderserve.control.planner.simulator.simulate import simulate
+from thunderserve.control.planner.simulator import simulate
 from thunderserve.core.catalogue import catalogue
 from thunderserve.core.draws import Draws
 from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link, Node

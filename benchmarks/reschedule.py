@@ -21,9 +21,9 @@ from itertools import combinations, cycle, islice, product
 
 from thunderserve.control.planner.change import without_nodes
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
+from thunderserve.control.planner.flow import Evaluator, Seat
 from thunderserve.control.planner.problem import Problem
-from thunderserve.control.planner.reschedule import reschedule_plan, route_groups
+from thunderserve.control.planner.rescheduling import reschedule_plan, route_groups
 from thunderserve.core.catalogue import catalogue
 from thunderserve.core.draws import Draws
 from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link, Node

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from search_controls import METHODS, Task
 
 from thunderserve.control.planner.certificate import best_of
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.flow import Evaluator
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.control.planner.problem import Objective, Problem
 from thunderserve.control.planner.search import SearchSpace
@@ -39,7 +39,7 @@ from thunderserve.core.workload import workload_preset
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thunderserve.control.planner.blocks import Layout
+    from thunderserve.control.planner.search import Layout
 
 KINDS = ("A40", "A6000", "A5000", "3090Ti")
 RATES = (1.0, 2.5)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.blocks import Layout
-from thunderserve.control.planner.tabu import tabu_search
+from thunderserve.control.planner.search import Layout, tabu_search
 from thunderserve.core.draws import Draws
 
 if TYPE_CHECKING:

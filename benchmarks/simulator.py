@@ -23,8 +23,8 @@ import numpy as np
 
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.control.planner.problem import Problem
-from thunderserve.control.planner.published import plan_published
 from thunderserve.control.planner.simulator import ServingPolicy, highest_rate, simulate
+from thunderserve.control.planner.strategies import plan_published
 from thunderserve.core.model import model_preset
 from thunderserve.core.slo import Slo
 from thunderserve.core.trace import Trace, sample_trace

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thunderserve.control.planner.orchestration import solve_flow
+from thunderserve.control.planner.flow.orchestration import solve_flow
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.core.hardware import GIGABIT_PER_S
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.flow.evaluate import Evaluator, Seat
 from thunderserve.control.planner.presets import CLUSTERS, cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
-from thunderserve.control.planner.reschedule import route_groups
+from thunderserve.control.planner.rescheduling.reschedule import route_groups
+from thunderserve.control.planner.search.parallelism import Parallelism
+from thunderserve.control.planner.search.partition import Bins
 from thunderserve.control.planner.solve import Ending, SearchSettings, solve, solve_reported
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError

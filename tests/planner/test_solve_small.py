@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from thunderserve.control.planner.certificate.best import best_of
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.flow.evaluate import Evaluator
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.solve import SearchSettings, solve, solve_reported
 from thunderserve.core.plan import Phase

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from thunderserve.control.planner.certificate import best, best_of, optimal_plan
 from thunderserve.control.planner.certificate.worth import plan_worth
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.flow.evaluate import Evaluator, Seat
 from thunderserve.control.planner.problem import EngineLimits, Objective, Problem
+from thunderserve.control.planner.search.parallelism import Parallelism
+from thunderserve.control.planner.search.partition import Bins
 from thunderserve.control.planner.solve import SearchSettings, solve
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError

@@ -11,8 +11,8 @@ from thunderserve.control.planner.certificate.columns import Column, Lane, Site,
 from thunderserve.control.planner.certificate.dominance import undominated
 from thunderserve.control.planner.certificate.master import Master
 from thunderserve.control.planner.design import Design, DesignStage
-from thunderserve.control.planner.evaluate import Evaluator
-from thunderserve.control.planner.flow import Station
+from thunderserve.control.planner.flow.evaluate import Evaluator
+from thunderserve.control.planner.flow.flow import Station
 from thunderserve.control.planner.problem import Objective, Problem
 from thunderserve.core.plan import Phase
 

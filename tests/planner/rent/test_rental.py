@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.control.planner.certificate import best_of
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.flow.evaluate import Evaluator
 from thunderserve.control.planner.problem import EngineLimits, Objective
 from thunderserve.control.planner.rent import (
     Effort,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thunderserve.control.planner.evaluate import Evaluator
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.flow.evaluate import Evaluator
 from thunderserve.control.planner.problem import Objective
+from thunderserve.control.planner.search.parallelism import Parallelism
+from thunderserve.control.planner.search.partition import Bins
 from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.control.planner.strategies.melange import Instance, cheapest_mix
 from thunderserve.control.planner.strategies.packing import Packing

@@ -15,12 +15,13 @@ from rich.progress import Progress
 from thunderserve.cli.planning.inputs import read_cluster, read_problem, read_trace
 from thunderserve.cli.planning.options import TraceOptions
 from thunderserve.control.planner.problem import Objective
-from thunderserve.control.planner.strategies.registry import strategies_for, strategy_named
-from thunderserve.control.planner.strategies.scoring import (
+from thunderserve.control.planner.strategies import (
     Curves,
     Score,
     attainment_curves,
     score_strategy,
+    strategies_for,
+    strategy_named,
 )
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.text import Text
 from thunderserve.cli.planning.charts import Bars, Line, draw_bars, draw_lines
 from thunderserve.cli.planning.comparison import OURS
 from thunderserve.console.output import make_table
-from thunderserve.control.planner.strategies.registry import strategy_named
+from thunderserve.control.planner.strategies import strategy_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from thunderserve.cli.planning.comparison import Comparison, Result
-    from thunderserve.control.planner.strategies.scoring import Score
+    from thunderserve.control.planner.strategies import Score
 
 __all__ = ["comparison_data", "comparison_table", "draw_comparison"]
 

@@ -16,8 +16,12 @@ from thunderserve.cli.progress import working
 from thunderserve.console.output import make_table, say
 from thunderserve.console.views import plan_report
 from thunderserve.control.planner.change import as_started, without_nodes
-from thunderserve.control.planner.reload import Replan, weigh_replan
-from thunderserve.control.planner.reschedule import Rescheduled, reschedule_plan
+from thunderserve.control.planner.rescheduling import (
+    Replan,
+    Rescheduled,
+    reschedule_plan,
+    weigh_replan,
+)
 from thunderserve.control.planner.solve import solve
 from thunderserve.core.errors import ThunderServeError
 from thunderserve.core.plan_file import plan_to_mapping

@@ -6,17 +6,17 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.predict import predict
-from thunderserve.control.planner.reason import reason_for
-from thunderserve.control.planner.reschedule import routes_of
-from thunderserve.core.plan import Gpu, Group, Plan, Stage
+from thunderserve.control.planner.flow import predict, reason_for
+from thunderserve.core.plan import Gpu, Group, Plan, Route, Stage
 
 if TYPE_CHECKING:
     from thunderserve.control.planner.design import Design
-    from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
+    from thunderserve.control.planner.flow import Assessment, Evaluator, Seat
     from thunderserve.control.planner.problem import Problem
 
-__all__ = ["plan_of"]
+__all__ = ["plan_of", "routes_of"]
+
+_SMALLEST_WEIGHT = 1e-9
 
 
 def plan_of(
@@ -57,3 +57,14 @@ def _groups(problem: Problem, seats: list[Seat]) -> tuple[Group, ...]:
         Group(seat.id, seat.phase, seat.design.tp, seat.design.pp, stages(seat.design))
         for seat in seats
     )
+
+
+def routes_of(assessment: Assessment) -> tuple[Route, ...]:
+    """The flow as routes whose weights sum to 1."""
+    served = assessment.flow.served_rps
+    if served <= 0:
+        return ()
+    flows = zip(assessment.problem.pairs, assessment.flow.rps, strict=True)
+    used = [(pair, rps) for pair, rps in flows if rps > _SMALLEST_WEIGHT * served]
+    total = sum(rps for _, rps in used)
+    return tuple(Route(pair.prefill, pair.decode, rps / total) for pair, rps in used)

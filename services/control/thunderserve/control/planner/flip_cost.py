@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.flexibility import flippable_ratio
+from thunderserve.control.planner.search import flippable_ratio
 from thunderserve.control.planner.solve import SearchSettings, Solution, solve_reported
 
 if TYPE_CHECKING:

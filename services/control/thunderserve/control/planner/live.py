@@ -23,12 +23,11 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from thunderserve.control.planner.assembly import routes_of
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Assessment, Evaluator, Seat
-from thunderserve.control.planner.phases import choose_phases
-from thunderserve.control.planner.predict import predict
+from thunderserve.control.planner.flow import Assessment, Evaluator, Seat, predict
 from thunderserve.control.planner.problem import EngineLimits, Problem
-from thunderserve.control.planner.reschedule import routes_of
+from thunderserve.control.planner.rescheduling import choose_phases
 from thunderserve.core.catalogue import PROFILES, Catalogue
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import Cluster, GpuType, Link, Node

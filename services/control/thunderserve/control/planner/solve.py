@@ -8,19 +8,17 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
-from thunderserve.control.planner.certificate.best import best_of
-from thunderserve.control.planner.certificate.ceiling import takings
-from thunderserve.control.planner.search import SearchSpace
-from thunderserve.control.planner.tabu import tabu_search
+from thunderserve.control.planner.certificate import best_of, takings
+from thunderserve.control.planner.search import SearchSpace, tabu_search
 from thunderserve.core.draws import Draws
 from thunderserve.core.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thunderserve.control.planner.blocks import Layout
-    from thunderserve.control.planner.evaluate import Assessment, Evaluator
+    from thunderserve.control.planner.flow import Assessment, Evaluator
     from thunderserve.control.planner.problem import Problem
+    from thunderserve.control.planner.search import Layout
 
 __all__ = ["Ending", "SearchReport", "SearchSettings", "Solution", "solve", "solve_reported"]
 

@@ -12,8 +12,8 @@ from thunderserve.control.planner.certificate.ceiling import ceiling_rps, taking
 from thunderserve.control.planner.certificate.columns import stock_of
 from thunderserve.control.planner.certificate.dominance import undominated
 from thunderserve.control.planner.certificate.master import Master
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.flow import Evaluator, Seat
+from thunderserve.control.planner.search import Bins
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase, Plan
 

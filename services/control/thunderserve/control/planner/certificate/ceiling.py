@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.partition import Bins
 from thunderserve.control.planner.problem import Objective
+from thunderserve.control.planner.search import Bins
 
 if TYPE_CHECKING:
     from thunderserve.control.planner.problem import Problem

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.certificate.best import best_of
 from thunderserve.control.planner.certificate.worth import plan_worth
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.flow import Evaluator
 from thunderserve.core.plan import Certificate, Plan
 
 if TYPE_CHECKING:

@@ -13,10 +13,8 @@ from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.design import Design
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.flow import Station
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins, Counts
+from thunderserve.control.planner.flow import Evaluator, Seat, Station
+from thunderserve.control.planner.search import Bins, Counts, Parallelism
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:

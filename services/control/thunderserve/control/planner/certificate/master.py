@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.certificate.patterns import Pattern, patterns_of
 from thunderserve.control.planner.certificate.program import Answer, Program
-from thunderserve.control.planner.flexibility import can_flip
 from thunderserve.control.planner.problem import Objective, Problem
+from thunderserve.control.planner.search import can_flip
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thunderserve.control.planner.certificate.columns import Column, Stock
-    from thunderserve.control.planner.partition import Counts
+    from thunderserve.control.planner.search import Counts
 
 __all__ = ["Master"]
 

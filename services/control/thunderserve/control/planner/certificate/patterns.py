@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thunderserve.control.planner.partition import Counts
+    from thunderserve.control.planner.search import Counts
 
 __all__ = ["MOST_PATTERNS", "Pattern", "patterns_of"]
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.certificate.program import Program
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.evaluate import Seat
+from thunderserve.control.planner.flow import Seat
 from thunderserve.control.planner.problem import Objective
 
 if TYPE_CHECKING:
-    from thunderserve.control.planner.evaluate import Evaluator
-    from thunderserve.control.planner.flow import Pair
+    from thunderserve.control.planner.flow import Evaluator, Pair
     from thunderserve.core.plan import Plan
 
 __all__ = ["Worth", "plan_worth"]

@@ -14,19 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.certificate.columns import Stock, stock_of
-from thunderserve.control.planner.certificate.dominance import undominated
-from thunderserve.control.planner.certificate.master import Master
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.certificate import Master, Stock, stock_of, undominated
+from thunderserve.control.planner.flow import Evaluator
 from thunderserve.control.planner.rent.market import usd_per_byte
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thunderserve.control.planner.certificate.program import Answer
-    from thunderserve.control.planner.partition import Counts
+    from thunderserve.control.planner.certificate import Answer
     from thunderserve.control.planner.problem import Problem
     from thunderserve.control.planner.rent.offers import Offer
+    from thunderserve.control.planner.search import Counts
 
 __all__ = ["Lease", "Market"]
 

@@ -10,16 +10,15 @@ from itertools import count, product
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
-from thunderserve.control.planner.certificate.worth import plan_worth
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.flow import Flow
+from thunderserve.control.planner.certificate import plan_worth
+from thunderserve.control.planner.flow import Evaluator, Flow, Seat
 from thunderserve.control.planner.rent.market import cluster_of, usd_per_byte
 from thunderserve.control.planner.solve import solve
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase, Plan
 
 if TYPE_CHECKING:
-    from thunderserve.control.planner.evaluate import Assessment
+    from thunderserve.control.planner.flow import Assessment
     from thunderserve.control.planner.rent.lease import Lease, Market
 
 __all__ = ["Effort", "Rental", "cheapest_rental", "rental_within"]

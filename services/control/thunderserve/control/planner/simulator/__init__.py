@@ -1,6 +1,7 @@
 """A discrete-event simulation of any plan under any trace: the judge of every strategy."""
 
 from thunderserve.control.planner.simulator.policy import (
+    AS_BUILT,
     ColocatedBatching,
     Dispatch,
     Reservation,
@@ -18,6 +19,7 @@ from thunderserve.control.planner.simulator.report import (
 from thunderserve.control.planner.simulator.simulate import simulate
 
 __all__ = [
+    "AS_BUILT",
     "Attainment",
     "ColocatedBatching",
     "Dispatch",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pulp
 
-from thunderserve.control.planner.evaluate import Evaluator
+from thunderserve.control.planner.flow import Evaluator
 from thunderserve.control.planner.problem import Objective
 from thunderserve.control.planner.simulator import ServingPolicy
 from thunderserve.control.planner.strategies.judge import best_simulated

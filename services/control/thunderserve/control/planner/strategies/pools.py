@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
-from thunderserve.control.planner.evaluate import Evaluator, Seat
-from thunderserve.control.planner.parallelism import Parallelism
-from thunderserve.control.planner.partition import Bins
+from thunderserve.control.planner.flow import Evaluator, Seat
+from thunderserve.control.planner.search import Bins, Parallelism
 from thunderserve.control.planner.strategies.judge import best_simulated
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thunderserve.control.planner.design import Design
-    from thunderserve.control.planner.evaluate import Assessment
+    from thunderserve.control.planner.flow import Assessment
     from thunderserve.control.planner.problem import Problem
     from thunderserve.control.planner.simulator import ServingPolicy
     from thunderserve.core.plan import Plan

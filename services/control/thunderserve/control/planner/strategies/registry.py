@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner import published
 from thunderserve.control.planner.strategies import (
     distserve,
     helix,
     hexgen,
     melange,
+    published,
     splitwise,
     thunderserve,
     vllm,

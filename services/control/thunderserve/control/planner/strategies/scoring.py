@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.simulator import RateSearch, ServingPolicy, highest_rate, simulate
-from thunderserve.control.planner.simulator.policy import AS_BUILT
+from thunderserve.control.planner.simulator import (
+    AS_BUILT,
+    RateSearch,
+    ServingPolicy,
+    highest_rate,
+    simulate,
+)
 from thunderserve.control.planner.strategies.registry import strategy_named
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError
