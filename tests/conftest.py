@@ -1,7 +1,8 @@
-"""Fixtures that several areas need: free ports and a real etcd."""
+"""Fixtures that several areas need: free ports, a real etcd, waiting for conditions."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,3 +35,15 @@ def own_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], object]:
+    """Waits for a condition; a test that waits too long fails."""
+
+    async def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110 - any condition of any object
+                await asyncio.sleep(0.005)
+
+    return wait_until

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +28,7 @@ from thunderserve.router.workers import WorkerClients
 from thunderserve.router.workload_window import MemoryWindow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from fake_workers import Behaviour
 
@@ -147,15 +146,3 @@ async def sdk(http_router: RouterUnderTest) -> AsyncIterator[openai.AsyncOpenAI]
         base_url=f"{http_router.url}/v1", api_key="none", max_retries=0
     ) as client:
         yield client
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], object]:
-    """Waits for a condition; a test that waits too long fails."""
-
-    async def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():  # noqa: ASYNC110 - any condition of any object
-                await asyncio.sleep(0.005)
-
-    return wait_until

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from redis.asyncio import Redis
+from redis_server import RedisServer
 
 from thunderserve.core.finished import FinishedRequest, Outcome
 from thunderserve.router.workload_window import MemoryWindow, RedisWindow
-from thunderserve.runtime.request_stream import stream_key
+from thunderserve.runtime.finished_requests import stream_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,43 +30,10 @@ def finished(number: int) -> FinishedRequest:
     )
 
 
-class RedisServer:
-    """A real redis-server of the test's own."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Returns when it answers."""
-        binary = shutil.which("redis-server")
-        assert binary is not None
-        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-        self._process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.01)
-                else:
-                    writer.close()
-                    await writer.wait_closed()
-                    return
-
-    async def stop(self) -> None:
-        """Killed, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
-            self._process = None
-
-    async def entries(self) -> list[dict[str, str]]:
-        """The stream of the fleet `demo`."""
-        async with Redis.from_url(self.url, decode_responses=True) as client:
-            return [fields for _, fields in await client.xrange(stream_key("demo"))]
+async def entries_of(redis: RedisServer) -> list[dict[str, str]]:
+    """The stream of the fleet `demo`."""
+    async with Redis.from_url(redis.url, decode_responses=True) as client:
+        return [fields for _, fields in await client.xrange(stream_key("demo"))]
 
 
 @pytest.fixture
@@ -80,7 +46,7 @@ async def redis(free_port: Callable[[], int]) -> AsyncIterator[RedisServer]:
 
 async def wait_entries(redis: RedisServer, count: int) -> list[dict[str, str]]:
     async with asyncio.timeout(10):
-        while len(entries := await redis.entries()) < count:  # noqa: ASYNC110 - in another process
+        while len(entries := await entries_of(redis)) < count:  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.02)
     return entries
 
@@ -119,7 +85,7 @@ async def test_redis_window_writes_what_waits_when_it_closes(redis: RedisServer)
     async with RedisWindow(redis.url, "demo") as window:
         window.record(finished(1))
 
-    assert len(await redis.entries()) == 1
+    assert len(await entries_of(redis)) == 1
 
 
 @pytest.mark.redis

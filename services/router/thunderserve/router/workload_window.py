@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from thunderserve.runtime.request_stream import finished_to_fields, stream_key
+from thunderserve.runtime.finished_requests import MemoryRequests, finished_to_fields, stream_key
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,19 +48,8 @@ class WorkloadWindow(Protocol):
     ) -> None: ...
 
 
-class MemoryWindow:
+class MemoryWindow(MemoryRequests):
     """The window of a router without Redis."""
-
-    def __init__(self) -> None:
-        self._requests: deque[FinishedRequest] = deque(maxlen=WINDOW_REQUESTS)
-
-    def record(self, request: FinishedRequest) -> None:
-        """Note a finished request; the oldest makes room."""
-        self._requests.append(request)
-
-    def requests(self) -> tuple[FinishedRequest, ...]:
-        """The window, oldest first."""
-        return tuple(self._requests)
 
     async def __aenter__(self) -> Self:
         return self
