@@ -121,13 +121,13 @@ def free_port() -> int:
 
 async def start_side(folder: Path, phase: Phase, layout: KvLayout, **settings: Any) -> Side:
     """A sidecar with a registered engine."""
-    config = KvlinkConfig(
-        address=f"127.0.0.1:{free_port()}",
-        bulk_address=f"127.0.0.1:{free_port()}",
-        local_address=f"unix:{folder / 'local'}",
-        engine_socket=folder / "engine",
-        **settings,
-    )
+    own = {
+        "address": f"127.0.0.1:{free_port()}",
+        "bulk_address": f"127.0.0.1:{free_port()}",
+        "local_address": f"unix:{folder / 'local'}",
+        "engine_socket": folder / "engine",
+    }
+    config = KvlinkConfig(**own | settings)
     stopping = asyncio.Event()
     task = asyncio.create_task(serve(config, stopping))
     engine = RecordingEngine(layout)

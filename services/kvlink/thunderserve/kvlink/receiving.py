@@ -16,6 +16,7 @@ from thunderserve.kvlink.protocol import (
     FrameError,
     FrameHeader,
     FrameKind,
+    FrameTooLargeError,
     TransferState,
     check_payload,
     decode_header,
@@ -104,6 +105,10 @@ class Receiving:
                     room = None
         except ThunderServeError as error:
             await self._give_up(room, error)
+        except Exception:
+            if room is not None:  # our bug, and still the room must not wait for its timeout
+                self._exchange.abort(room, "the sidecar failed on a frame; its log says more")
+            raise
 
     def _enter(self, header: FrameHeader, stream: ByteStream, current: Room | None) -> Room:
         """The room of a frame; a connection carries one room at a time."""
@@ -129,12 +134,24 @@ class Receiving:
             exchange.rooms.commit(room, header, exchange.clock())
             await exchange.engine.tell(MessageKind.COMMITTED, room.number)
             return
+        self._check_size(transfer.layout, header)
         transfer.accept(header, exchange.clock())
         if header.kind is FrameKind.AUX:
             await exchange.engine.tell(MessageKind.AUX, room.number, payload)
             return
         block, values = await asyncio.to_thread(_decode, transfer.layout, header, payload)
         await self._hand_out(room, block, values)
+
+    def _check_size(self, layout: KvLayout, header: FrameHeader) -> None:
+        """The engine takes messages of a buffer's size; codes unfold to three times theirs."""
+        if header.block is None:
+            return
+        raw_bytes, most_bytes = header.block.raw_bytes(layout), self._buffers.buffer_bytes
+        if raw_bytes > most_bytes:
+            raise FrameTooLargeError(
+                f"room {header.room}: a frame of {raw_bytes} bytes of 16-bit values; "
+                f"at most {most_bytes} are taken"
+            )
 
     async def _hand_out(self, room: Room, block: Block, values: Values) -> None:
         """Each rank gets what it holds of a block; a copied head goes to every rank with a copy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
 
 __all__ = ["Ranks", "Role", "Room", "Rooms"]
+
+# Peers may end rooms that nobody has opened, as many as they like.
+_MOST_ENDED = 16_384
 
 
 class Role(StrEnum):
@@ -96,7 +100,7 @@ class Room:
 
 
 class Rooms:
-    """Bounded: at most `max_rooms` are open, ended ones are forgotten after a while.
+    """Bounded: at most `max_rooms` are open; ended ones are forgotten, the oldest first.
 
     Args:
         default_mode: Of rooms that were announced without a wire mode, or not announced.
@@ -117,6 +121,7 @@ class Rooms:
         self._open_limit_s = open_limit_s
         self._forget_after_s = forget_after_s
         self._rooms: dict[int, Room] = {}
+        self._ended: deque[Room] = deque()  # in the order in which they ended
         self._open_count = 0
 
     def get(self, number: int) -> Room:
@@ -194,11 +199,8 @@ class Rooms:
     def overdue(self, now_s: float) -> list[Room]:
         """Open rooms older than the limit; forgets the old ended ones on the way."""
         horizon_s = now_s - self._forget_after_s
-        forgotten = [
-            n for n, r in self._rooms.items() if r.ended.is_set() and r.ended_s < horizon_s
-        ]
-        for number in forgotten:
-            del self._rooms[number]
+        while self._ended and self._ended[0].ended_s < horizon_s:
+            self._forget_oldest()
         return [r for r in self.open_rooms() if now_s - r.opened_s > self._open_limit_s]
 
     def _open(self, number: int, now_s: float) -> Room:
@@ -212,3 +214,9 @@ class Rooms:
         self._open_count -= 1
         room.ended_s = now_s
         room.ended.set()
+        self._ended.append(room)
+        if len(self._ended) > _MOST_ENDED:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        del self._rooms[self._ended.popleft().number]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalServicer", "PeerServicer"]
 
+# A peer's words are kept with the room and told to the engine, whose messages are bounded.
+_MOST_REASON_CHARS = 500
+
 _STATES = {
     TransferState.RESERVED: kvlink_pb2.Transfer.STATE_RESERVED,
     TransferState.SENDING: kvlink_pb2.Transfer.STATE_SENDING,
@@ -73,7 +76,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
     ) -> kvlink_pb2.AbortTransferResponse:
         """The peer has ended a room."""
         del context
-        reason = f"aborted by the other side: {request.reason}"
+        reason = f"aborted by the other side: {request.reason[:_MOST_REASON_CHARS]}"
         self._exchange.abort_by_peer(_checked_room(request.room), reason)
         return kvlink_pb2.AbortTransferResponse()
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Session", "read_message_header", "session_from_hello", "write_message"]
 
+_MOST_COUNTED = 1 << 16  # of anything; also of heads in all layers, whose books are kept
+
 
 @dataclass(slots=True, eq=False)
 class Session:
@@ -119,11 +121,24 @@ class Engine:
 def session_from_hello(fields: dict[str, Any], stream: ByteStream) -> Session:
     """Raises FrameError when the fields are not those of a HELLO, and for a bad layout."""
     try:
-        layout = KvLayout(**fields["layout"])
-        part = KvPart(**fields["part"])
+        layout = KvLayout(**_counted(fields["layout"]))
+        if layout.layer_count * layout.kv_head_count > _MOST_COUNTED:
+            raise FrameError(
+                f"a HELLO with {layout}: more than {_MOST_COUNTED} heads in all layers"
+            )
+        part = KvPart(**_counted(fields["part"]))
         return Session(str(fields["engine"]), layout, Phase(fields["phase"]), part, stream)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FrameError(f"a HELLO that says {fields!r}: {error}") from error
+
+
+def _counted(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields; JSON also knows numbers like 2.5, true and 1e999, and very large ones."""
+    for name, value in fields.items():
+        whole = name == "copy" or isinstance(value, str) or type(value) is int
+        if not whole or (type(value) is int and value > _MOST_COUNTED):
+            raise FrameError(f"a HELLO with {name} {value!r}; at most {_MOST_COUNTED} are counted")
+    return fields
 
 
 async def read_message_header(stream: ByteStream, max_payload_bytes: int) -> Message:

@@ -111,7 +111,7 @@ def unpack_json(payload: Buffer) -> dict[str, Any]:
     """The fields of such a payload; raises FrameError when it is not a JSON object."""
     try:
         fields = json.loads(bytes(payload))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise FrameError(f"a JSON object was expected, not {fields!r}")

@@ -90,10 +90,10 @@ class Transfer:
 
     def check_complete(self) -> None:
         """Raises IncompleteTransferError, which says what is missing."""
-        every = (1 << self.page_count) - 1
-        missing = [row for row, seen in enumerate(self._seen) if seen != every]
+        # Counted, never compared with a mask of all pages: their number may be a peer's word.
+        missing = [row for row, seen in enumerate(self._seen) if seen.bit_count() < self.page_count]
         if missing:
-            pages = (every & ~self._seen[missing[0]]).bit_count()
+            pages = self.page_count - self._seen[missing[0]].bit_count()
             layer, head = divmod(missing[0], self.layout.kv_head_count)
             raise IncompleteTransferError(
                 f"room {self.room}: {pages} of {self.page_count} pages missing in layer {layer}, "
@@ -113,13 +113,14 @@ class Transfer:
             raise TransferError(f"room {self.room} is aborted: {self.failure}")
         self.check_complete()
         self._wire_bytes += end.frame_bytes
-        self.state, self._ended_s = TransferState.COMMITTED, now_s
+        self._end(TransferState.COMMITTED, now_s)
 
     def abort(self, reason: str, now_s: float) -> bool:
         """End badly; False when it has ended before, which changes nothing."""
         if self.ended:
             return False
-        self.state, self.failure, self._ended_s = TransferState.ABORTED, reason, now_s
+        self.failure = reason
+        self._end(TransferState.ABORTED, now_s)
         return True
 
     @property
@@ -127,6 +128,10 @@ class Transfer:
         """What it took so far."""
         seconds = max(0.0, self._ended_s - self._started_s) if self._started_s else 0.0
         return TransferReport(self._raw_bytes, self._wire_bytes, seconds, self.wire_mode)
+
+    def _end(self, state: TransferState, now_s: float) -> None:
+        self.state, self._ended_s = state, now_s
+        self._seen = []  # ended rooms are remembered for a while, what they hold need not be
 
     def _accept_aux(self) -> None:
         if self._aux_seen:

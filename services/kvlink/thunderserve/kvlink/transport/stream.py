@@ -180,7 +180,7 @@ async def open_tcp(address: str, timeout_s: float) -> ByteStream:
             transport, stream = await loop.create_connection(
                 ByteStream, host.strip("[]"), int(port)
             )
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, OverflowError, TimeoutError) as error:
         raise UnavailableError(f"cannot connect to {address}: {error or 'timeout'}") from error
     raw = transport.get_extra_info("socket")
     if raw is not None:

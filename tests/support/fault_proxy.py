@@ -1,0 +1,165 @@
+"""A TCP proxy that does to each connection what a bad network does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Cut", "Direction", "Fault", "FaultProxy"]
+
+_CHUNK_BYTES = 65536
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards and resets
+
+
+class Cut(StrEnum):
+    """How a connection ends."""
+
+    RST = "rst"
+    FIN = "fin"
+    BLACKHOLE = "blackhole"
+
+
+class Direction(StrEnum):
+    """Which bytes a fault counts: those to the listener behind the proxy, or those back."""
+
+    FORTH = "forth"
+    BACK = "back"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to one connection; the default is nothing.
+
+    Attributes:
+        cut: How it ends once `at_byte` bytes have passed, all of them delivered.
+        flip_bit: The bit that arrives inverted: eight times the byte's offset, plus 0 to 7.
+        piece_bytes: Bytes handed on at once.
+        bytes_per_s: Of `direction`, from `at_byte` on; 0 for no limit.
+    """
+
+    cut: Cut | None = None
+    at_byte: int = 0
+    flip_bit: int | None = None
+    piece_bytes: int = _CHUNK_BYTES
+    bytes_per_s: float = 0.0
+    direction: Direction = Direction.FORTH
+
+
+class FaultProxy:
+    """Forwards to `127.0.0.1:upstream_port`; every new connection takes the next fault."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
+        self._faults: deque[Fault] = deque()
+        self._connections: set[asyncio.Task[None]] = set()
+        self.connection_count = 0
+
+    async def listen(self, port: int) -> None:
+        """Take the connections meant for the listener."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+
+    def expect(self, faults: Iterable[Fault]) -> None:
+        """What the next connections suffer, in order."""
+        self._faults = deque(faults)
+
+    async def reset(self) -> None:
+        """End all connections, so that the next transfers open new ones."""
+        self._faults.clear()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Take no more connections."""
+        self._server.close()
+        await self.reset()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connection_count += 1
+        fault = self._faults.popleft() if self._faults else Fault()
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            back, upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            ends = (writer, upstream)
+            forth = _Pump(reader, upstream, ends, fault, Direction.FORTH)
+            await asyncio.gather(
+                forth.run(), _Pump(back, writer, ends, fault, Direction.BACK).run()
+            )
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.transport.abort()
+            if upstream is not None:
+                upstream.transport.abort()
+
+
+class _Pump:
+    """One direction of a connection."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ends: tuple[asyncio.StreamWriter, ...],
+        fault: Fault,
+        direction: Direction,
+    ) -> None:
+        self._reader, self._writer, self._ends = reader, writer, ends
+        self._fault = fault if fault.direction is direction else Fault()
+        self._passed_bytes = 0
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def run(self) -> None:
+        fault = self._fault
+        while True:
+            if fault.cut is not None and self._passed_bytes >= fault.at_byte:
+                await self._cut(fault.cut)
+                return
+            data = await self._reader.read(self._most_bytes())
+            if not data:
+                with contextlib.suppress(OSError):
+                    self._writer.write_eof()
+                return
+            self._writer.write(self._flipped(data))
+            await self._writer.drain()
+            self._passed_bytes += len(data)
+            if fault.bytes_per_s and self._passed_bytes > fault.at_byte:
+                await asyncio.sleep(len(data) / fault.bytes_per_s)
+
+    def _most_bytes(self) -> int:
+        fault = self._fault
+        left = fault.at_byte - self._passed_bytes if fault.cut is not None else _CHUNK_BYTES
+        return max(1, min(left, fault.piece_bytes))
+
+    def _flipped(self, data: bytes) -> bytes:
+        bit = self._fault.flip_bit
+        if bit is None or not 0 <= (at := bit // 8 - self._passed_bytes) < len(data):
+            return data
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit % 8
+        return bytes(flipped)
+
+    async def _cut(self, cut: Cut) -> None:
+        if cut is Cut.BLACKHOLE:
+            await asyncio.Event().wait()
+        for end in self._ends:
+            if cut is Cut.RST:
+                raw = end.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                end.transport.abort()
+            else:
+                end.close()
