@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from thunderserve.core.plan import Gpu
     from thunderserve.core.workload import Workload
 
-__all__ = ["NOMINAL_NETWORK", "NO_BOUNDS", "group_of", "plan_workers", "route_workers"]
+__all__ = [
+    "NOMINAL_NETWORK",
+    "NO_BOUNDS",
+    "group_of",
+    "live_choices",
+    "live_problem",
+    "live_seats",
+    "plan_workers",
+    "route_workers",
+]
 
 NOMINAL_NETWORK = Link(bytes_per_s=1.25e9, latency_s=1e-4)
 """10 Gbit/s: what a node's port is taken for until it is measured."""
@@ -103,10 +112,10 @@ def route_workers(
     Returns:
         Routes whose weights sum to 1, or none when nobody can serve.
     """
-    seats = _seats(workers, phases, model)
+    seats = live_seats(workers, phases, model)
     if not seats:
         return ()
-    problem = _problem(workers, model, workload, slo, (catalogue, network))
+    problem = live_problem(workers, model, workload, slo, (catalogue, network))
     return routes_of(Evaluator(problem).assess(seats))
 
 
@@ -126,14 +135,16 @@ def plan_workers(
 
     Nothing here is drawn at random: `seed` is recorded in the plan.
     """
-    seats = _seats(workers, phases, model)
+    seats = live_seats(workers, phases, model)
     taking_part = [worker for worker in workers if worker.group_id in phases]
     if not seats:
         return Plan(0, "thunderserve", seed, model.name, (), ())
-    problem = _problem(workers, model, workload, slo, (catalogue, network))
+    problem = live_problem(workers, model, workload, slo, (catalogue, network))
     evaluator = Evaluator(problem)
     choices = {
-        worker.group_id: _choices(worker, phases[worker.group_id], problem.engine, keep_phases)
+        worker.group_id: live_choices(
+            worker, phases[worker.group_id], problem.engine, keep=keep_phases
+        )
         for worker in taking_part
     }
     best = choose_phases(evaluator, seats, choices)
@@ -155,11 +166,12 @@ def _plan(evaluator: Evaluator, best: Assessment, workers: Sequence[Worker], see
     )
 
 
-def _choices(
+def live_choices(
     worker: Worker,
     present: Phase,
     engine: EngineLimits,
-    keep: bool,  # noqa: FBT001 - private
+    *,
+    keep: bool = False,
 ) -> tuple[Phase, ...]:
     """The phases that a worker may take: both halves of a split, if its engine can flip."""
     able = worker.capabilities
@@ -170,7 +182,10 @@ def _choices(
     return (present,)
 
 
-def _seats(workers: Sequence[Worker], phases: Mapping[str, Phase], model: ModelSpec) -> list[Seat]:
+def live_seats(
+    workers: Sequence[Worker], phases: Mapping[str, Phase], model: ModelSpec
+) -> list[Seat]:
+    """The groups of the workers whose phase is known."""
     return [
         Seat(worker.group_id, phase, design_of(group_of(worker, phase, model)))
         for worker in workers
@@ -178,7 +193,7 @@ def _seats(workers: Sequence[Worker], phases: Mapping[str, Phase], model: ModelS
     ]
 
 
-def _problem(
+def live_problem(
     workers: Sequence[Worker],
     model: ModelSpec,
     workload: Workload,
