@@ -148,6 +148,7 @@ async def open_arena(folder: Path, layout: KvLayout = SMALL, **settings: Any) ->
     room = await arena.offer(WireMode.INT4)
     await asyncio.to_thread(arena._send, room)
     assert await decode.engine.wait_ended(room) == "committed"
+    assert await prefill.engine.wait_ended(room) == "committed"
     arena.int4_cache = decode.engine.caches.pop(room)
     arena.baseline = _MANY  # of the first healthy transfers, which open what stays open
     await arena.check_well()
