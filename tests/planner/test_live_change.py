@@ -21,8 +21,8 @@ ANSWERS = Workload.from_means(rate_rps=6.0, prompt_tokens=400, output_tokens=500
 FLEET = {f"g{i}": phase for i, phase in enumerate([Phase.PREFILL] * 4 + [Phase.DECODE] * 2)}
 
 
-def worker(name: str) -> Worker:
-    gpus = tuple(Gpu(f"n{name}/{i}", "A40") for i in range(2))
+def worker(name: str, kind: str = "A40") -> Worker:
+    gpus = tuple(Gpu(f"n{name}/{i}", kind) for i in range(2))
     able = Capabilities(tuple(Phase), True, 2, 1, "bfloat16", 16, 8192)  # noqa: FBT003 - flippable
     return Worker(name, f"n{name}", gpus, "i", "127.0.0.1:1", "127.0.0.1:2", MODEL.name, able)
 
@@ -43,6 +43,28 @@ def test_weigh_finds_flips_when_answers_grow_long() -> None:
     assert weighed.flips
     assert {phase for _, phase in weighed.flips} == {Phase.DECODE}
     assert weighed.during_rps <= weighed.routed_rps
+
+
+def test_weigh_orders_flips_by_what_goes_on_serving() -> None:
+    """A prefill and a decode group change places; the other way round less is served meanwhile."""
+    kinds = ["A40", "3090Ti", "A6000", "A6000", "A40", "3090Ti"]
+    workers = [worker(f"g{i}", kind) for i, kind in enumerate(kinds)]
+    start = {f"g{i}": Phase.DECODE if i in {2, 3, 5} else Phase.PREFILL for i in range(6)}
+    work = Workload.from_means(rate_rps=30, prompt_tokens=1000, output_tokens=200)
+
+    def least_rps(order: tuple[tuple[str, Phase], ...]) -> float:
+        phases, least = dict(start), float("inf")
+        for group, phase in order:
+            others = [each for each in workers if each.group_id != group]
+            weighed = weigh_workers(others, phases, (), model=MODEL, workload=work, slo=SLO)
+            least, phases[group] = min(least, weighed.routed_rps), phase
+        return least
+
+    weighed = weigh_workers(workers, start, (), model=MODEL, workload=work, slo=SLO)
+
+    assert [group for group, _ in weighed.flips] == ["g1", "g2"]
+    assert weighed.during_rps == pytest.approx(least_rps(weighed.flips))
+    assert weighed.during_rps > 1.01 * least_rps(weighed.flips[::-1])
 
 
 def test_weigh_finds_nothing_to_do_when_nothing_changed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.flow import Evaluator, follow_routes
+from thunderserve.control.planner.flow import Assessment, Evaluator, Seat, follow_routes
 from thunderserve.control.planner.live import (
     NO_BOUNDS,
     NOMINAL_NETWORK,
@@ -38,8 +38,9 @@ class Weighed:
         kept_rps: The routes as they are.
         routed_rps: The best routes between the phases as they are.
         flipped_rps: The best routes between the best phases.
-        flips: Groups that have another phase then, and which.
-        during_rps: The least while one of them flips and the others go on.
+        flips: Groups that have another phase then, and which, in the order that keeps most served
+            if one flips at a time.
+        during_rps: The least on the way there, with the flipping group out of service.
     """
 
     kept_rps: float
@@ -84,16 +85,36 @@ def weigh_workers(
         if worker.group_id in phases
     }
     best = choose_phases(evaluator, seats, choices)
-    flips = tuple((s.id, s.phase) for s in best.seats if s.phase is not phases[s.id])
-    routed_rps = present.flow.attained_rps
-    others = ([seat for seat in seats if seat.id != group] for group, _ in flips)
+    flips, during_rps = _ordered(evaluator, present, best)
     return Weighed(
         kept_rps=follow_routes(present.problem, routes).attained_rps,
-        routed_rps=routed_rps,
+        routed_rps=present.flow.attained_rps,
         flipped_rps=best.flow.attained_rps,
         flips=flips,
-        during_rps=min(
-            (evaluator.assess(rest).flow.attained_rps if rest else 0.0 for rest in others),
-            default=routed_rps,
-        ),
+        during_rps=during_rps,
     )
+
+
+def _ordered(
+    evaluator: Evaluator, present: Assessment, best: Assessment
+) -> tuple[tuple[tuple[str, Phase], ...], float]:
+    """The flips from one assignment to another, and the least served on the way.
+
+    Next always flips the group without which the others serve most.
+    """
+    seats = {seat.id: seat for seat in present.seats}
+    left = {s.id: s for s in best.seats if s.phase is not seats[s.id].phase}
+    order: list[tuple[str, Phase]] = []
+    least_rps = present.flow.attained_rps
+    while left:
+        served = {group: _without(evaluator, seats, group) for group in left}
+        group = max(served, key=lambda name: served[name])
+        least_rps = min(least_rps, served[group])
+        seats[group] = left.pop(group)
+        order.append((group, seats[group].phase))
+    return tuple(order), least_rps
+
+
+def _without(evaluator: Evaluator, seats: Mapping[str, Seat], group: str) -> float:
+    others = [seat for name, seat in seats.items() if name != group]
+    return evaluator.assess(others).flow.attained_rps if others else 0.0
