@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Cut", "Direction", "Fault", "FaultProxy"]
 
 _CHUNK_BYTES = 65536
+_FOREVER = 1 << 62
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing discards and resets
 
 
@@ -40,7 +41,7 @@ class Fault:
     """What happens to one connection; the default is nothing.
 
     Attributes:
-        cut: How it ends once `at_byte` bytes have passed, all of them delivered.
+        cut: How it ends when the byte at `at_byte` comes; those before it are delivered.
         flip_bit: The bit that arrives inverted: eight times the byte's offset, plus 0 to 7.
         piece_bytes: Bytes handed on at once.
         bytes_per_s: Of `direction`, from `at_byte` on; 0 for no limit.
@@ -124,26 +125,25 @@ class _Pump:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self) -> None:
-        fault = self._fault
-        while True:
-            if fault.cut is not None and self._passed_bytes >= fault.at_byte:
-                await self._cut(fault.cut)
-                return
-            data = await self._reader.read(self._most_bytes())
-            if not data:
-                with contextlib.suppress(OSError):
-                    self._writer.write_eof()
-                return
-            self._writer.write(self._flipped(data))
+        while data := await self._reader.read(self._fault.piece_bytes):
+            left = self._left_bytes()
+            self._writer.write(self._flipped(data[:left]))
             await self._writer.drain()
             self._passed_bytes += len(data)
-            if fault.bytes_per_s and self._passed_bytes > fault.at_byte:
-                await asyncio.sleep(len(data) / fault.bytes_per_s)
+            if self._fault.cut is not None and len(data) > left:
+                await self._cut(self._fault.cut)
+                return
+            await self._slow_down(len(data))
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
 
-    def _most_bytes(self) -> int:
-        fault = self._fault
-        left = fault.at_byte - self._passed_bytes if fault.cut is not None else _CHUNK_BYTES
-        return max(1, min(left, fault.piece_bytes))
+    def _left_bytes(self) -> int:
+        """Until the cut."""
+        return _FOREVER if self._fault.cut is None else self._fault.at_byte - self._passed_bytes
+
+    async def _slow_down(self, count: int) -> None:
+        if self._fault.bytes_per_s and self._passed_bytes > self._fault.at_byte:
+            await asyncio.sleep(count / self._fault.bytes_per_s)
 
     def _flipped(self, data: bytes) -> bytes:
         bit = self._fault.flip_bit
