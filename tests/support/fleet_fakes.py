@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from types import TracebackType
 
+    from thunderserve.core.workload import Workload
+
 MODEL = "thunder-demo-7m"
 BOTH = (Phase.PREFILL, Phase.DECODE)
 
@@ -186,14 +188,21 @@ class EqualWeightsPlanner:
 
     def __init__(self) -> None:
         self.solved = 0
+        self.workload: Workload | None = None
 
     def group_of(self, worker: Worker, phase: Phase) -> Group:
         """A group of one stage of eight layers."""
         return Group(worker.group_id, phase, 1, 1, (Stage(8, worker.gpus),))
 
-    def routes(self, workers: Sequence[Worker], phases: Mapping[str, Phase]) -> tuple[Route, ...]:
+    def routes(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None = None,
+    ) -> tuple[Route, ...]:
         """All pairs of prefill and decode groups."""
         self.solved += 1
+        self.workload = workload
         ids = [worker.group_id for worker in workers]
         prefills = [i for i in ids if phases[i] is Phase.PREFILL]
         decodes = [i for i in ids if phases[i] is Phase.DECODE]

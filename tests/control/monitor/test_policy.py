@@ -59,13 +59,6 @@ def test_decide_holds_when_nothing_would_be_gained() -> None:
     assert decide(Options(5.0, 5.1, 5.1), (), NOW_S, Limits()).action is Action.HOLD
 
 
-def test_decide_holds_while_the_last_change_cools_down() -> None:
-    """What it brought is not seen yet."""
-    at_once = decide(GOOD, (), NOW_S, Limits(cool_down_s=60.0), changed_s=NOW_S - 59)
-    later = decide(GOOD, (), NOW_S, Limits(cool_down_s=60.0), changed_s=NOW_S - 60)
-    assert (at_once.action, later.action) == (Action.HOLD, Action.FLIP)
-
-
 def test_decide_asks_twice_the_gain_when_a_flip_is_undone() -> None:
     """Within a while of the flip; later it is a flip like any other."""
     small = replace(GOOD, routed_rps=8.0, flipped_rps=8.6, during_rps=8.0)

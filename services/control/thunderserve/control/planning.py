@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from thunderserve.control.planner.live import group_of, plan_workers, route_workers
+from thunderserve.control.planner.live import (
+    NO_BOUNDS,
+    group_of,
+    plan_workers,
+    route_workers,
+)
+from thunderserve.control.planner.live_change import weigh_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from thunderserve.control.planner.live_change import Weighed
     from thunderserve.core.fleet import Worker
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Group, Phase, Plan, Route
+    from thunderserve.core.slo import Slo
     from thunderserve.core.workload import Workload
 
 __all__ = ["LivePlanner", "Planner"]
@@ -23,8 +31,22 @@ class Planner(Protocol):
     def group_of(self, worker: Worker, phase: Phase) -> Group:
         """The group that a worker serves; raises InvalidArgumentError."""
 
-    def routes(self, workers: Sequence[Worker], phases: Mapping[str, Phase]) -> tuple[Route, ...]:
-        """Routes between live groups for the planned workload."""
+    def routes(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None = None,
+    ) -> tuple[Route, ...]:
+        """Routes between live groups for a workload; None is the configured one."""
+
+    def weigh(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        routes: Sequence[Route],
+        workload: Workload | None = None,
+    ) -> Weighed:
+        """What new routes and flips would bring for a workload; None is the configured one."""
 
     def plan(
         self,
@@ -44,19 +66,49 @@ class LivePlanner:
     Args:
         model: What the fleet serves.
         workload: What is expected to arrive.
+        slo: Bounds to attain; without them the flow balances load.
     """
 
-    def __init__(self, model: ModelSpec, workload: Workload) -> None:
+    def __init__(self, model: ModelSpec, workload: Workload, slo: Slo = NO_BOUNDS) -> None:
         self._model = model
         self._workload = workload
+        self._slo = slo
 
     def group_of(self, worker: Worker, phase: Phase) -> Group:
         """See `Planner.group_of`."""
         return group_of(worker, phase, self._model)
 
-    def routes(self, workers: Sequence[Worker], phases: Mapping[str, Phase]) -> tuple[Route, ...]:
+    def routes(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None = None,
+    ) -> tuple[Route, ...]:
         """See `Planner.routes`."""
-        return route_workers(workers, phases, model=self._model, workload=self._workload)
+        return route_workers(
+            workers,
+            phases,
+            model=self._model,
+            workload=workload or self._workload,
+            slo=self._slo,
+        )
+
+    def weigh(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        routes: Sequence[Route],
+        workload: Workload | None = None,
+    ) -> Weighed:
+        """See `Planner.weigh`."""
+        return weigh_workers(
+            workers,
+            phases,
+            routes,
+            model=self._model,
+            workload=workload or self._workload,
+            slo=self._slo,
+        )
 
     def plan(
         self,
@@ -75,4 +127,5 @@ class LivePlanner:
             workload=workload,
             seed=seed,
             keep_phases=keep_phases,
+            slo=self._slo,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from thunderserve.control.inventory import Inventory
+    from thunderserve.core.workload import Workload
 
 __all__ = ["RouteSolver", "Rules", "can_serve", "reconcile", "restricted"]
 
@@ -22,12 +23,15 @@ __all__ = ["RouteSolver", "Rules", "can_serve", "reconcile", "restricted"]
 class RouteSolver(Protocol):
     """Weights between live groups; the same answer for the same arguments."""
 
-    def __call__(self, workers: Sequence[Worker], phases: Mapping[str, Phase]) -> tuple[Route, ...]:
+    def __call__(
+        self, workers: Sequence[Worker], phases: Mapping[str, Phase], workload: Workload | None
+    ) -> tuple[Route, ...]:
         """Routes whose weights sum to 1, or none when no pair can serve.
 
         Args:
             workers: Who may be routed to.
             phases: The phase of each of their groups.
+            workload: What arrives; None is what was configured.
         """
 
 
@@ -178,7 +182,7 @@ def _with_routes(
 ) -> Plan:
     if intent.applied is None:
         mine = {worker.group_id: phases[worker.group_id] for worker in usable}
-        routes = rules.solve(usable, mine) if can_serve(mine.values()) else ()
+        routes = rules.solve(usable, mine, intent.workload) if can_serve(mine.values()) else ()
         return Plan(0, "thunderserve", 0, rules.model, groups, routes)
     routes = restricted(intent.applied.routes, _pairs(usable, phases))
     whole = len(routes) == len(intent.applied.routes)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from thunderserve.control.standing import Intent, Standing
 from thunderserve.core.fleet import Flip, Heartbeat, Member, PlanView, Worker
 from thunderserve.wire import records
+from thunderserve.wire.workloads import workload_from_record, workload_to_record
 
 if TYPE_CHECKING:
     from thunderserve.core.plan import Plan
@@ -121,6 +122,7 @@ def standing_to_value(standing: Standing) -> bytes:
             "applied": None if applied is None else records.plan_to_record(applied),
             "drained": sorted(intent.drained),
             "flipping": intent.flipping,
+            "workload": None if intent.workload is None else workload_to_record(intent.workload),
         }
     )
 
@@ -134,6 +136,7 @@ def standing_from_value(value: bytes) -> Standing:
         applied=None if applied is None else records.plan_from_record(applied),
         drained=frozenset(record["drained"]),
         flipping=record["flipping"],
+        workload=workload_from_record(workload) if (workload := record.get("workload")) else None,
     )
     return Standing(PlanView(records.plan_from_record(record["plan"]), workers), intent)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from thunderserve.core.fleet import PlanView
 from thunderserve.core.plan import Plan
+from thunderserve.core.workload import Workload
 
 __all__ = ["Intent", "Standing"]
 
@@ -18,11 +19,13 @@ class Intent:
         applied: The plan that an operator applied: its routes are kept. None: routes are solved.
         drained: Groups taken out of the routes by an operator.
         flipping: The group whose phase is changing now; empty for none.
+        workload: What routes are solved for; None is what the control plane was configured with.
     """
 
     applied: Plan | None = None
     drained: frozenset[str] = frozenset()
     flipping: str = ""
+    workload: Workload | None = None
 
 
 @dataclass(frozen=True, slots=True)

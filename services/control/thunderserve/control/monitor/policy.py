@@ -1,8 +1,8 @@
 """Whether a change of phases and routes is worth making now.
 
 Routes alone cost nothing. A flip takes a group out of service for some seconds, and what is gained
-must outweigh that. Flips are limited in number, rest after each change, and must gain twice as much
-where they undo what was done a short while ago: so the fleet does not swing back and forth.
+must outweigh that. Flips are limited in number, and must gain twice as much where they undo what
+was done a short while ago: so the fleet does not swing back and forth.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Limits:
     Attributes:
         least_gain_ratio: Of requests in time; less is not worth a change.
         horizon_s: For how long a change is counted on to serve.
-        cool_down_s: Between changes.
+        cool_down_s: Nothing is changed for so long after a change: what it brought is not seen yet.
         flips_per_hour: At most.
         undo_s: Undoing a flip within so long must gain twice as much.
     """
@@ -99,14 +99,7 @@ class Decision:
     reason: str
 
 
-def decide(
-    options: Options,
-    past: Sequence[PastFlip],
-    now_s: float,
-    limits: Limits,
-    *,
-    changed_s: float | None = None,
-) -> Decision:
+def decide(options: Options, past: Sequence[PastFlip], now_s: float, limits: Limits) -> Decision:
     """What to do now.
 
     Args:
@@ -114,10 +107,7 @@ def decide(
         past: Flips of the last hour and longer ago.
         now_s: Monotonic.
         limits: How readily.
-        changed_s: When phases or routes were last changed by this; None for never.
     """
-    if changed_s is not None and now_s - changed_s < limits.cool_down_s:
-        return Decision(Action.HOLD, f"changed {now_s - changed_s:.0f} s ago")
     why_not = _why_not_flip(options, past, now_s, limits)
     if not why_not:
         gain = _ratio(options.flipped_rps, options.kept_rps)
