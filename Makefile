@@ -1,6 +1,6 @@
 # Every target sets itself up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services protos demo up test layouts-test lint compose-test model pins clean
+.PHONY: help setup services protos demo up test layouts-test faults-test fuzz soak lint compose-test model pins clean
 
 PROTOS := $(shell find protos -name '*.proto')
 NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
@@ -40,6 +40,17 @@ test: setup ## All tests but those that need Docker or a GPU
 
 layouts-test: setup ## Exchange KV cache between real SGLang engines in every pair of tp and pp
 	@.venv/bin/pytest -m layouts tests/kvlink/sglang_engines
+
+faults-test: setup ## Cut kvlink's connections at every byte, flip every bit; a quarter of an hour
+	@.venv/bin/pytest -m sweep tests/kvlink/faults
+
+INPUTS ?= 1000000
+fuzz: setup ## Feed kvlink's parsers INPUTS inputs each, led by coverage
+	@for target in frames messages control int4; do \
+	  .venv/bin/python tests/kvlink/faults/fuzz.py $$target $(INPUTS) || exit 1; done
+
+soak: setup ## 10,000 transfers, then 1,000 requests with aborts in two real SGLang engines
+	@.venv/bin/pytest -s -m soak tests/kvlink
 
 lint: setup ## Style, types, import contracts, proto rules
 	@.venv/bin/ruff check

@@ -162,6 +162,18 @@ async def test_abort_ends_the_room_on_both_sides_when_either_asks(
     assert "client went away" in await decode.engine.wait_ended(5)
 
 
+async def test_prefill_side_hears_when_decode_aborts_before_it_reserved(pair: Pair) -> None:
+    """The prefill request would wait for a reservation until the room is overdue."""
+    prefill, decode = pair
+    await prefill.worker.announce(5, WireMode.RAW16)
+
+    decode.client.abort(5, "cancelled early", prefill.config.address)
+
+    assert "cancelled early" in await prefill.engine.wait_ended(5)
+    with pytest.raises(TransferError, match="cancelled early"):
+        await prefill.worker.report(5)
+
+
 async def test_reserve_is_refused_when_the_prefill_side_aborted_before(pair: Pair) -> None:
     """An abort that overtakes the reservation still holds."""
     prefill, decode = pair

@@ -40,10 +40,16 @@ class EngineProcess:
     """An engine in a process of its own; see `host.py`."""
 
     def __init__(
-        self, model: Path, socket_path: str, phase: str, degrees: tuple[int, int] = (1, 1)
+        self,
+        model: Path,
+        socket_path: str,
+        phase: str,
+        degrees: tuple[int, int] = (1, 1),
+        batch: int = 1,
     ) -> None:
         tp, pp = degrees
-        self._arguments = (str(model), socket_path, phase, str(tp), str(pp))
+        # A batch of one: in larger ones rounding alone makes other tokens.
+        self._arguments = (str(model), socket_path, phase, str(tp), str(pp), str(batch))
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._first: dict[int, asyncio.Future[int]] = {}
         self._count = 0
@@ -111,7 +117,9 @@ class EngineProcess:
             if "first" in answer:
                 self._first[answer["id"]].set_result(answer["first"])
             else:
-                self._answers.pop(answer["id"]).set_result(answer)
+                waiting = self._answers.pop(answer["id"])
+                if not waiting.done():
+                    waiting.set_result(answer)
         for waiting in self._answers.values():
             if not waiting.done():
                 waiting.set_result({"error": "the engine's process ended"})
@@ -188,7 +196,7 @@ def free_port() -> int:
 
 
 async def start_group(
-    folder: Path, model: Path, phase: str, degrees: tuple[int, int] = (1, 1)
+    folder: Path, model: Path, phase: str, degrees: tuple[int, int] = (1, 1), batch: int = 1
 ) -> Group:
     address, bulk_port, gate_port = f"127.0.0.1:{free_port()}", free_port(), free_port()
     gate = Gate(bulk_port)
@@ -205,7 +213,7 @@ async def start_group(
         sys.executable, "-m", "thunderserve.kvlink", "--log-level", "warning", *arguments
     )
     worker = LocalClient(settings["local_address"])
-    engine = EngineProcess(model, settings["engine_socket"], phase, degrees)
+    engine = EngineProcess(model, settings["engine_socket"], phase, degrees, batch)
     return Group(engine, sidecar, worker, address, gate, degrees)
 
 
@@ -222,14 +230,15 @@ async def running_fleet(
     prefill: tuple[int, int] = (1, 1),
     decode: tuple[int, int] = (1, 1),
     model: Path | None = None,
+    batch: int = 1,
 ) -> AsyncIterator[Fleet]:
-    """Two groups of the given (tp, pp), and a judge like the decode group."""
+    """Two groups of the given (tp, pp) and batch, and a judge like the decode group."""
     model = model or model_path()
     async with contextlib.AsyncExitStack() as stack:
         groups = []
         for phase, degrees in (("PREFILL", prefill), ("DECODE", decode)):
             (folder / phase).mkdir()
-            group = await start_group(folder / phase, model, phase, degrees)
+            group = await start_group(folder / phase, model, phase, degrees, batch)
             stack.push_async_callback(stop_group, group)
             groups.append(group)
         judge = EngineProcess(model, "", "COLOCATED", decode)
@@ -247,6 +256,13 @@ async def running_fleet(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     async with running_fleet(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def busy_fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    """Eight requests in a batch."""
+    async with running_fleet(tmp_path_factory.mktemp("fleet"), batch=8) as fleet:
         yield fleet
 
 

@@ -1,8 +1,8 @@
 """Runs one SGLang engine in a process of its own; told what to do by JSON lines on stdin.
 
-A request is `{"id": n, "do": "prefill" | "decode" | "switch" | "cancel" | "stop", ...}`; each gets
-one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`. A prefill leg says
-`{"id": n, "first": token}` before.
+A request is `{"id": n, "do": what, ...}`, what being prefill, decode, switch, cancel, usage, stop;
+each gets one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`. A prefill leg
+says `{"id": n, "first": token}` before.
 """
 
 from __future__ import annotations
@@ -84,6 +84,15 @@ class Host:
     async def _cancel(self, request: dict[str, Any]) -> None:
         self._running[request["what"]].cancel()
 
+    async def _usage(self, request: dict[str, Any]) -> dict[str, int]:
+        """SGLang's own books: tokens of KV cache in use, requests in any of its queues."""
+        del request
+        loads = await self._engine._running().tokenizer_manager.get_loads()  # SGLang's, not ours
+        return {
+            "tokens": sum(load.num_used_tokens for load in loads),
+            "requests": sum(load.num_running_reqs + load.num_waiting_reqs for load in loads),
+        }
+
 
 def _ticket(request: dict[str, Any]) -> TransferTicket:
     return TransferTicket(request["room"], request["peer"], WireMode.DEFAULT)
@@ -94,15 +103,14 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Arguments: model folder, engine socket, phase, tp, pp."""
+    """Arguments: model folder, engine socket, phase, tp, pp, requests in a batch."""
     options = SglangOptions(
         model_path=Path(sys.argv[1]),
         kvlink_engine_socket=sys.argv[2],
         tp=int(sys.argv[4]),
         pp=int(sys.argv[5]),
         max_total_tokens=8192,
-        # A batch of one: in larger ones rounding alone makes other tokens.
-        max_running_requests=1,
+        max_running_requests=int(sys.argv[6]),
         chunked_prefill_tokens=64,
     )
     asyncio.run(_run(options, Phase(sys.argv[3])))

@@ -206,10 +206,18 @@ class EngineClient:
         """Prefill: everything was sent; `on_committed` follows when the decode side has it."""
         self._sender(room).send(Message(MessageKind.FINISH, room))
 
-    def abort(self, room: int, reason: str) -> None:
-        """End a room on both sides; an ended or unknown room is left as it is."""
+    def abort(self, room: int, reason: str, peer_address: str = "") -> None:
+        """End a room on both sides; an ended one is left as it is.
+
+        Args:
+            room: Also one that is not reserved yet.
+            reason: Told to both engines.
+            peer_address: Decode: the prefill group's sidecar, which hears of a room that was
+                aborted before it was reserved from nobody else.
+        """
+        fields = {"reason": reason, "peer_address": peer_address}
         try:
-            self._control.send(Message(MessageKind.ABORT, room), pack_json({"reason": reason}))
+            self._control.send(Message(MessageKind.ABORT, room), pack_json(fields))
         except TransferError:
             _log.debug("room %d: the sidecar is away, nothing to abort", room)
 

@@ -86,7 +86,7 @@ class EnginePort:
                 await place.ended.wait()
             place.check()
         except BaseException as error:
-            client.abort(room, str(error) or type(error).__name__)
+            client.abort(room, str(error) or type(error).__name__, peer_address)
             raise _transfer_error(room, error, self._timeout_s) from error
         finally:
             self._rooms.forget(room)

@@ -91,7 +91,8 @@ class EngineServer:
             # Beside this loop: the peer may be slow to answer.
             self._exchange.spawn(self._receiving.reserve(session, message.room, peer, page_count))
         elif message.kind is MessageKind.ABORT:
-            self._exchange.abort_by_engine(message.room, str(fields.get("reason")))
+            reason, peer = str(fields.get("reason")), str(fields.get("peer_address", ""))
+            self._exchange.abort_by_engine(message.room, reason, peer)
         else:
             raise FrameError(f"{message.kind.name} on a control connection")
 

@@ -138,12 +138,22 @@ class Exchange:
             self.rooms.bury(number, reason, self.clock())
             self._tell_engine(number, reason)
 
-    def abort_by_engine(self, number: int, reason: str) -> None:
-        """The engine ended a room; a reservation of it may be on its way."""
-        try:
-            self.abort(self.rooms.get(number), reason)
-        except NotFoundError:
+    def abort_by_engine(self, number: int, reason: str, peer_address: str = "") -> None:
+        """The engine ended a room; a reservation of it may be on its way.
+
+        Args:
+            number: The room.
+            reason: Told to the other side too.
+            peer_address: Of the other side when the engine knows it; it waits for a room that
+                will not be reserved any more.
+        """
+        room = self.rooms.find(number)
+        if room is None:
             self.rooms.bury(number, reason, self.clock())
+        else:
+            self.abort(room, reason)
+        if peer_address and (room is None or not room.peer_address):
+            self.spawn(self.peers.abort(peer_address, number, reason))
 
     def _tell_engine(self, number: int, reason: str) -> None:
         # Also of rooms that were never reserved: the engine's request may wait for it.

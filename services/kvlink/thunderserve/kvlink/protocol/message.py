@@ -10,7 +10,7 @@
       PAGES, AUX, FINISH         ->            prefill: the room's cache
                                  <- PAGES, AUX decode: the room's cache
                                  <- COMMITTED | FAILED {reason}
-      ABORT {reason}             ->
+      ABORT {reason, peer}       ->            peer: of a room that was never reserved
 
 Each rank of an engine has connections of its own and says in HELLO which part of the cache it
 holds. All ranks RESERVE a room, and all say FINISH; PAGES are of the rank's part; AUX is sent by

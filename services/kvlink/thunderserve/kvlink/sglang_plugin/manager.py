@@ -101,10 +101,10 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         self._client.close()  # first: it wakes whoever blocks in a socket
         self._senders.close()
 
-    def lose(self, room: int, reason: str) -> None:
+    def lose(self, room: int, reason: str, peer_address: str = "") -> None:
         """This side cannot go on with a room."""
         self.on_failed(room, reason)
-        self._client.abort(room, reason)
+        self._client.abort(room, reason, peer_address)
 
     # Prefill: called by the scheduler.
 
@@ -180,10 +180,10 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
 
     # Either phase: called by the scheduler.
 
-    def abort_room(self, room: int) -> None:
+    def abort_room(self, room: int, peer_address: str = "") -> None:
         """The request was aborted here; on return its pages are not written any more."""
         self.forget_room(room)
-        self._client.abort(room, "the engine aborted the request")
+        self._client.abort(room, "the engine aborted the request", peer_address)
 
     def forget_room(self, room: int) -> None:
         """The scheduler has let a room go."""

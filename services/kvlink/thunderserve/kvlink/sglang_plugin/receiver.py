@@ -38,14 +38,14 @@ class KvlinkReceiver(CommonKVReceiver):  # type: ignore[misc]  # SGLang ships no
         del state_indices, destination, device_kv_indices
         if decode_prefix_len:
             reason = f"decode holds {decode_prefix_len} tokens already; kvlink moves whole prompts"
-            self.kv_mgr.lose(self.bootstrap_room, reason)
+            self.kv_mgr.lose(self.bootstrap_room, reason, self.bootstrap_addr)
             return
         self.kv_mgr.receive(self.bootstrap_room, self.bootstrap_addr, kv_indices, aux_index)
         self.init_time = time.time()
 
     def _send_abort_notification(self, *, force_arm: bool = False) -> None:
         del force_arm
-        self.kv_mgr.abort_room(self.bootstrap_room)
+        self.kv_mgr.abort_room(self.bootstrap_room, self.bootstrap_addr)
 
     def _clear(self) -> None:
         super()._clear()
