@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from codec_schemes import NEXT_TOKENS, PROMPT_TOKENS
 from safetensors.torch import save_file
 
 from thunderserve.core.errors import TransferError
+from thunderserve.core.identity import Role
 from thunderserve.core.kv import KvLayout
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import PrefillLeg, SamplingParams, TransferTicket, WireMode
@@ -33,6 +35,7 @@ from thunderserve.engine.sglang.options import SglangOptions
 from thunderserve.kvlink.bootstrap import serve
 from thunderserve.kvlink.config import KvlinkConfig
 from thunderserve.kvlink.engine_client import EngineClient
+from thunderserve.runtime.identity.pki import issue_local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -104,9 +107,10 @@ async def capture(prompts: list[list[int]]) -> list[np.ndarray]:
     """(layers, 2, tokens, heads, d) of each prompt."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        issue_local(folder / "pki", Role.KVLINK, ("prefill", "decode"), datetime.now(UTC))
         async with (
             sidecar(folder / "prefill", FIRST_PORT) as prefill,
-            sidecar(folder / "decode", FIRST_PORT + 2) as decode,
+            sidecar(folder / "decode", FIRST_PORT + 1) as decode,
         ):
             options = SglangOptions(
                 model_path=model_path(),
@@ -168,9 +172,9 @@ async def sidecar(folder: Path, port: int) -> AsyncIterator[KvlinkConfig]:
     """One side's, until the block ends."""
     config = KvlinkConfig(
         address=f"127.0.0.1:{port}",
-        bulk_address=f"127.0.0.1:{port + 1}",
         local_address=f"unix:{folder / 'local'}",
         engine_socket=folder / "engine",
+        identity=folder.parent / "pki" / folder.name,
         wire_mode=WireMode.RAW16,
     )
     stopping = asyncio.Event()

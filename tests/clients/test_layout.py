@@ -53,10 +53,10 @@ def test_layout_uses_each_address_once() -> None:
         value
         for text in layout.files.values()
         for key, value in tomllib.loads(text).items()
-        if key in {"address", "http_address", "bulk_address"}
+        if key in {"address", "http_address"}
     ]
 
-    assert len(listened) == len(set(listened)) == 1 + 2 + 3 * 3 + 1
+    assert len(listened) == len(set(listened)) == 1 + 2 + 3 * 2 + 1
 
 
 def test_layout_joins_worker_and_its_own_sidecar() -> None:

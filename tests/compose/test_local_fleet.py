@@ -49,14 +49,25 @@ async def test_control_knows_every_worker_when_asked_through_its_port(
 @pytest.mark.parametrize("worker", WORKERS)
 def test_worker_listens_for_its_own_service_alone(fleet: ComposedFleet, worker: str) -> None:
     """The engine's bootstrap and its other sockets stay on loopback inside the container."""
-    table = fleet.run("exec", "-T", worker, "cat", "/proc/net/tcp")
+    assert _open_ports(fleet, worker) == {7100}
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_sidecar_listens_on_one_port(fleet: ComposedFleet, worker: str) -> None:
+    """Control and frames share it."""
+    assert _open_ports(fleet, f"{worker}-kvlink") == {7400}
+
+
+def _open_ports(fleet: ComposedFleet, container: str) -> set[int]:
+    """Those that something listens on for other hosts."""
+    table = fleet.run("exec", "-T", container, "cat", "/proc/net/tcp")
     open_ports = set()
     for row in table.splitlines()[1:]:
         _, local, _, state = row.split()[:4]
         address, port = local.split(":")
         if state == LISTENING and not address.endswith(LOOPBACK):  # little-endian
             open_ports.add(int(port, 16))
-    assert open_ports == {7100}
+    return open_ports
 
 
 def test_containers_run_without_root(fleet: ComposedFleet) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from identities import SERVER_NAME, bulk_context
 
 from thunderserve.core.errors import TransferError
 from thunderserve.core.plan import Phase
@@ -56,18 +57,21 @@ async def transfer(prefill: Any, decode: Any, room: int, cache: np.ndarray) -> N
     assert np.array_equal(decode.engine.caches[room], cache)
 
 
-async def push(address: str, data: bytes) -> bytes:
-    """Send bytes to a bulk listener and read until it closes."""
+async def push(address: str, data: bytes, *, hang_up: bool = False) -> bytes:
+    """Send bytes as a certified peer; read until the sidecar closes, or close before it does."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(
+        host, int(port), ssl=bulk_context(), server_hostname=SERVER_NAME
+    )
     writer.write(data)
-    writer.write_eof()
+    await writer.drain()
+    answer = b""
     with contextlib.suppress(ConnectionResetError):
-        answer = await reader.read()
+        answer = b"" if hang_up else await reader.read()
     writer.close()
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         await writer.wait_closed()
-    return answer if "answer" in locals() else b""
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ async def test_room_fails_alone_when_its_frame_is_bad(
     elif damage == "end":
         frame += encode_header(make_frame(FrameKind.END, 5, layout.fingerprint))
 
-    await push(decode.config.bulk_address, bytes(frame))
+    await push(decode.config.address, bytes(frame), hang_up=damage == "truncated")
 
     assert word in await decode.engine.wait_ended(5)
     assert word in await prefill.engine.wait_ended(5)
@@ -108,7 +112,7 @@ async def test_sidecar_lives_when_strangers_speak(
     """Whatever is not a frame ends its own connection and nothing else."""
     prefill, decode = pair
 
-    assert await push(decode.config.bulk_address, data) == b""
+    assert await push(decode.config.address, data, hang_up=data == b"TSKV") == b""
 
     await transfer(prefill, decode, 6, make_cache(layout, 6))
 
@@ -120,7 +124,7 @@ async def test_frame_is_refused_when_nobody_reserved_its_room(
     prefill, decode = pair
     cache = make_cache(layout, 6)
 
-    assert await push(decode.config.bulk_address, bytes(pages_frame(layout, 404, cache))) == b""
+    assert await push(decode.config.address, bytes(pages_frame(layout, 404, cache))) == b""
 
     await transfer(prefill, decode, 6, cache)
 

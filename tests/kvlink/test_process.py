@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from identities import issue
 
 from thunderserve.core.errors import PreconditionError, UnavailableError
 from thunderserve.core.kv import KvLayout
@@ -35,21 +36,23 @@ class Sidecar:
 
     process: subprocess.Popen[bytes]
     address: str
+    local_address: str
     engine_socket: Path
 
 
 def start_sidecar(folder: Path, *settings: str) -> Sidecar:
     address, socket_path = f"127.0.0.1:{free_port()}", folder / "engine"
+    local_address = f"unix:{folder}/local"
     values = (
         f"address={address}",
-        f"bulk_address=127.0.0.1:{free_port()}",
-        f"local_address=unix:{folder}/local",
+        f"local_address={local_address}",
         f"engine_socket={socket_path}",
+        f"identity={issue(folder / 'identity')}",
         *settings,
     )
     arguments = [word for value in values for word in ("--set", value)]
     command = [sys.executable, "-m", "thunderserve.kvlink", "--log-level", "warning", *arguments]
-    return Sidecar(subprocess.Popen(command), address, socket_path)
+    return Sidecar(subprocess.Popen(command), address, local_address, socket_path)
 
 
 def free_port() -> int:
@@ -65,7 +68,7 @@ def sidecars(tmp_path: Path) -> Iterator[tuple[Sidecar, Sidecar]]:
         (tmp_path / name).mkdir()
         pair.append(start_sidecar(tmp_path / name, "wire_mode=raw16"))
     for sidecar in pair:  # a signal to a process that is still being imported just ends it
-        with grpc.insecure_channel(sidecar.address) as channel:
+        with grpc.insecure_channel(sidecar.local_address) as channel:
             grpc.channel_ready_future(channel).result(timeout=60)
     yield pair[0], pair[1]
     for sidecar in pair:
@@ -172,13 +175,15 @@ def test_engine_start_fails_when_there_is_no_sidecar(tmp_path: Path) -> None:
         ("address=0.0.0.0:7400", "advertised_address"),
         ("address=here", "host:port"),
         ("max_rooms=0", "max_rooms"),
+        ("identity=/nowhere", "thunderctl pki issue"),
     ],
 )
 def test_sidecar_does_not_start_when_its_configuration_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, word: str
 ) -> None:
     """One line that names the key, status 2, no traceback."""
-    required = (f"local_address=unix:{tmp_path}/l", f"engine_socket={tmp_path}/e")
+    identity = f"identity={issue(tmp_path / 'identity')}"
+    required = (f"local_address=unix:{tmp_path}/l", f"engine_socket={tmp_path}/e", identity)
     arguments = [a for value in (*required, setting) for a in ("--set", value)]
 
     assert main(arguments) == 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fault_proxy import Fault, FaultProxy
+from identities import issue
 from kvlink_sides import Side, free_port, random_cache, start_side
 
 from thunderserve.core.kv import KvLayout
@@ -130,16 +131,16 @@ async def open_arena(folder: Path, layout: KvLayout = SMALL, **settings: Any) ->
     """Start both sides and the proxy; learns what int4 makes of the cache from one transfer."""
     settings = {"max_rooms": 48, **settings}
     prefill = await start_side(folder / "prefill", Phase.PREFILL, layout, **settings)
-    bulk_port, proxy_port = free_port(), free_port()
+    own_port, proxy_port = free_port(), free_port()
     decode = await start_side(
         folder / "decode",
         Phase.DECODE,
         layout,
-        bulk_address=f"127.0.0.1:{bulk_port}",
-        advertised_bulk_address=f"127.0.0.1:{proxy_port}",
+        address=f"127.0.0.1:{own_port}",
+        advertised_address=f"127.0.0.1:{proxy_port}",
         **settings,
     )
-    proxy = FaultProxy(bulk_port)
+    proxy = FaultProxy(own_port, issue(folder / "proxy"))
     await proxy.listen(proxy_port)
     # Every transfer blocks a thread or two: more at once than the default executor has.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * settings["max_rooms"]))

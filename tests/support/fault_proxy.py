@@ -1,18 +1,29 @@
-"""A TCP proxy that does to each connection what a bad network does."""
+"""A proxy that does to each bulk connection what a bad network does.
+
+It ends TLS on both sides, so that the bytes it counts and changes are the frames', and what arrives
+has passed TLS: the frames' own checks must find it. Control connections pass as they are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from identities import SERVER_NAME
+
+from thunderserve.kvlink.links import BULK_PROTOCOL
+from thunderserve.runtime.identity import Credentials
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = ["Cut", "Direction", "Fault", "FaultProxy"]
 
@@ -56,52 +67,68 @@ class Fault:
 
 
 class FaultProxy:
-    """Forwards to `127.0.0.1:upstream_port`; every new connection takes the next fault."""
+    """Forwards to `127.0.0.1:upstream_port`; every new bulk connection takes the next fault.
 
-    def __init__(self, upstream_port: int) -> None:
+    Args:
+        upstream_port: The sidecar's.
+        identity: Folder of a certificate of its role.
+    """
+
+    def __init__(self, upstream_port: int, identity: Path) -> None:
         self._upstream_port = upstream_port
+        self._credentials = Credentials(identity)
         self._faults: deque[Fault] = deque()
         self._connections: set[asyncio.Task[None]] = set()
+        self._control: set[asyncio.Task[None]] = set()
         self.connection_count = 0
 
     async def listen(self, port: int) -> None:
         """Take the connections meant for the listener."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        context = self._credentials.server_context(BULK_PROTOCOL, "h2")
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=context)
 
     def expect(self, faults: Iterable[Fault]) -> None:
         """What the next connections suffer, in order."""
         self._faults = deque(faults)
 
     async def reset(self) -> None:
-        """End all connections, so that the next transfers open new ones."""
+        """End all bulk connections, so that the next transfers open new ones."""
         self._faults.clear()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await _end(self._connections)
 
     async def close(self) -> None:
         """Take no more connections."""
         self._server.close()
         await self.reset()
+        await _end(self._control)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connection_count += 1
-        fault = self._faults.popleft() if self._faults else Fault()
+        protocol = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        fault, tasks = Fault(), self._control
+        if protocol == BULK_PROTOCOL:
+            self.connection_count += 1
+            fault = self._faults.popleft() if self._faults else Fault()
+            tasks = self._connections
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        tasks.add(task)
         upstream: asyncio.StreamWriter | None = None
         try:
-            back, upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            back, upstream = await asyncio.open_connection(
+                "127.0.0.1",
+                self._upstream_port,
+                ssl=self._credentials.client_context(protocol),
+                server_hostname=SERVER_NAME,
+            )
             ends = (writer, upstream)
             forth = _Pump(reader, upstream, ends, fault, Direction.FORTH)
             await asyncio.gather(
                 forth.run(), _Pump(back, writer, ends, fault, Direction.BACK).run()
             )
-        except (ConnectionError, asyncio.CancelledError):
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
-            self._connections.discard(task)
+            tasks.discard(task)
             writer.transport.abort()
             if upstream is not None:
                 upstream.transport.abort()
@@ -135,7 +162,7 @@ class _Pump:
                 return
             await self._slow_down(len(data))
         with contextlib.suppress(OSError):
-            self._writer.write_eof()
+            self._writer.close()  # TLS knows no half of a connection
 
     def _left_bytes(self) -> int:
         """Until the cut."""
@@ -163,3 +190,9 @@ class _Pump:
                 end.transport.abort()
             else:
                 end.close()
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from thunderserve.kvlink.links import BULK_PROTOCOL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """Stands before a sidecar's bulk port and can hold everything back."""
+    """Stands before a sidecar's port and can hold all frames back; control calls pass."""
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
@@ -26,7 +28,7 @@ class Gate:
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        """Nothing passes until the block ends."""
+        """No frame passes until the block ends."""
         self._open.clear()
         yield
         self._open.set()
@@ -36,13 +38,22 @@ class Gate:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
-        await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
+        back, upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        hello = await reader.read(65536)
+        carries_frames = BULK_PROTOCOL.encode() in hello  # TLS says what for before it encrypts
+        upstream.write(hello)
+        await asyncio.gather(
+            self._pump(reader, upstream, held=carries_frames),
+            self._pump(back, writer, held=carries_frames),
+        )
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, held: bool
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
-                await self._open.wait()
+                if held:
+                    await self._open.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

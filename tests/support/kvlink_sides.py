@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from identities import issue
 
 from thunderserve.core.kv import KvLayout
 from thunderserve.kvlink.bootstrap import serve
@@ -123,9 +124,9 @@ async def start_side(folder: Path, phase: Phase, layout: KvLayout, **settings: A
     """A sidecar with a registered engine."""
     own = {
         "address": f"127.0.0.1:{free_port()}",
-        "bulk_address": f"127.0.0.1:{free_port()}",
         "local_address": f"unix:{folder / 'local'}",
         "engine_socket": folder / "engine",
+        "identity": issue(folder / "identity"),
     }
     config = KvlinkConfig(**own | settings)
     stopping = asyncio.Event()

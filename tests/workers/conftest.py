@@ -17,6 +17,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from identities import issue
 
 from thunderserve import demo_model
 from thunderserve.api.worker.v1 import worker_pb2, worker_pb2_grpc
@@ -157,11 +158,11 @@ class Launch:
         address = f"127.0.0.1:{self.free_port()}"
         settings = {
             "address": address,
-            "bulk_address": f"127.0.0.1:{self.free_port()}",
             "local_address": f"unix:{name}.local",
             "engine_socket": f"{name}.engine",
+            "identity": str(issue(Path(f"{name}.identity"))),
         }
-        process = self._start("kvlink", address, settings)
+        process = self._start("kvlink", settings["local_address"], settings)
         return process, {
             "kvlink_local_address": settings["local_address"],
             "kvlink_engine_socket": settings["engine_socket"],

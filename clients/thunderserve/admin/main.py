@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thunderserve.admin import changes, get, plans
+from thunderserve.admin import changes, get, pki, plans
 from thunderserve.admin.session import DEFAULT_CONTROL, Session, hoist_globals
 from thunderserve.console.ending import run_app
 from thunderserve.console.output import OutputFormat
@@ -41,6 +41,7 @@ def _application() -> typer.Typer:
     app.callback()(_begin)
     app.add_typer(get.application(), name="get")
     app.add_typer(plans.application(), name="plan")
+    app.add_typer(pki.application(), name="pki")
     app.command("flip")(changes.flip)
     app.command("drain")(changes.drain)
     app.command("undrain")(changes.undrain)

@@ -6,15 +6,18 @@ import asyncio
 import shutil
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from thunderserve.cli.layout import Layout, Member, lay_out
+from thunderserve.cli.layout import PKI_FOLDER, Layout, Member, lay_out
 from thunderserve.cli.options import FleetOptions, StoreName
 from thunderserve.cli.ports import FreePorts
 from thunderserve.cli.probes import HttpProbe
 from thunderserve.cli.supervisor import GRACE_S, Child, Supervisor, last_lines
 from thunderserve.core.errors import DeadlineError, NotFoundError, UnavailableError
+from thunderserve.core.identity import Role
+from thunderserve.runtime.identity.pki import issue_local
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,6 +80,7 @@ class LocalFleet:
         started = time.monotonic()
         for path, text in self.layout.files.items():
             path.write_text(text, encoding="utf-8")
+        issue_local(self.run / PKI_FOLDER, Role.KVLINK, self.layout.workers, datetime.now(UTC))
         stores = [member for member in self.layout.members if member.name in {"etcd", "redis"}]
         others = [member for member in self.layout.members if member not in stores]
         try:

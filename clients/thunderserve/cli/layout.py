@@ -18,10 +18,12 @@ from thunderserve.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REFERENCE", "Layout", "Member", "lay_out", "to_toml"]
+__all__ = ["PKI_FOLDER", "REFERENCE", "Layout", "Member", "lay_out", "to_toml"]
 
 # The colocated engine that belongs to no plan; others' answers are compared with its.
 REFERENCE = "reference"
+# The fleet's own certificates, in the run directory.
+PKI_FOLDER = "pki"
 # Linux keeps a Unix socket's path in 108 bytes, the end's zero included.
 LONGEST_SOCKET_PATH = 107
 
@@ -165,12 +167,13 @@ class _Drawing:
         sidecar, worker = self._address(), self._address()
         sidecar_settings: dict[str, Setting] = {
             "address": sidecar,
-            "bulk_address": self._address(),
             "local_address": f"unix:{local}",
             "engine_socket": engine_socket,
+            "identity": str(self._run / PKI_FOLDER / group),
             "wire_mode": str(self._options.wire),
         }
-        self._service(f"{group}-kvlink", sidecar, sidecar_settings, module="kvlink")
+        # Others than its peers reach a sidecar by its local socket alone.
+        self._service(f"{group}-kvlink", f"unix:{local}", sidecar_settings, module="kvlink")
         settings = self._worker(worker, group, f"n0/{number}", phase) | {
             "control_addresses": (control,),
             "kvlink_local_address": f"unix:{local}",

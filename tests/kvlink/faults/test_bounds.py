@@ -102,7 +102,7 @@ async def test_other_rooms_go_on_when_a_peer_aborts_with_a_long_reason(arena: Ar
     beside = await arena.offer(WireMode.RAW16)
     request = kvlink_pb2.AbortTransferRequest(room=victim, reason="\0" * 3_000_000)
 
-    async with grpc.aio.insecure_channel(arena.prefill.config.address) as channel:
+    async with grpc.aio.insecure_channel(f"unix:{arena.prefill.config.peer_socket}") as channel:
         await kvlink_pb2_grpc.PeerServiceStub(channel).AbortTransfer(request)
 
     assert len(await arena.prefill.engine.wait_ended(victim)) < 1000
@@ -121,10 +121,9 @@ async def test_other_rooms_go_on_when_a_peer_names_no_port(arena: Arena, port: s
         room=victim,
         layout=layout_to_proto(arena.layout),
         page_count=arena.cache.shape[2],
-        peer_address=arena.decode.config.address,
-        bulk_address=f"127.0.0.1:{port}",
+        peer_address=f"127.0.0.1:{port}",
     )
-    async with grpc.aio.insecure_channel(arena.prefill.config.address) as channel:
+    async with grpc.aio.insecure_channel(f"unix:{arena.prefill.config.peer_socket}") as channel:
         await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
     await arena.prefill.engine.wait_reserved(victim)
 
@@ -143,7 +142,7 @@ async def test_reservation_is_refused_when_the_peer_speaks_another_version(
     """K4: an old or a new release is told what both speak."""
     request = kvlink_pb2.ReserveTransferRequest(protocol_version=version, room=next(arena.rooms))
 
-    async with grpc.aio.insecure_channel(arena.prefill.config.address) as channel:
+    async with grpc.aio.insecure_channel(f"unix:{arena.prefill.config.peer_socket}") as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="same release on both hosts"):
             await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hostile_frames import Attack, Scene, attacks, good_transfer
+from identities import SERVER_NAME, bulk_context
 
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec import Int4Codec
@@ -40,8 +41,10 @@ async def say(arena: Arena, *pieces: bytes) -> bytes:
 
 
 async def connect(arena: Arena) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, _, port = arena.decode.config.bulk_address.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
+    host, _, port = arena.decode.config.address.rpartition(":")
+    return await asyncio.open_connection(
+        host, int(port), ssl=bulk_context(), server_hostname=SERVER_NAME
+    )
 
 
 async def check_arrived(arena: Arena, room: Scene) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 from gate import Gate
+from identities import issue
 from sure_model import float16_and_untied, sure_prompt_of
 
 from thunderserve.demo_model import model_path
@@ -198,13 +199,14 @@ def free_port() -> int:
 async def start_group(
     folder: Path, model: Path, phase: str, degrees: tuple[int, int] = (1, 1), batch: int = 1
 ) -> Group:
-    address, bulk_port, gate_port = f"127.0.0.1:{free_port()}", free_port(), free_port()
-    gate = Gate(bulk_port)
+    port, gate_port = free_port(), free_port()
+    address = f"127.0.0.1:{gate_port}"
+    gate = Gate(port)
     await gate.listen(gate_port)
     settings = {
-        "address": address,
-        "bulk_address": f"127.0.0.1:{bulk_port}",
-        "advertised_bulk_address": f"127.0.0.1:{gate_port}",
+        "address": f"127.0.0.1:{port}",
+        "advertised_address": address,
+        "identity": str(issue(folder / "identity")),
         "local_address": f"unix:{folder}/local",
         "engine_socket": f"{folder}/engine",
     }

@@ -30,12 +30,18 @@ CHANNEL_OPTIONS = (
 )
 
 
-def open_channel(address: str, **options: int) -> grpc.aio.Channel:
+def open_channel(
+    address: str, credentials: grpc.ChannelCredentials | None = None, **options: int | str
+) -> grpc.aio.Channel:
     """A channel to `host:port` or `unix:path`; it connects at the first call.
 
     Args:
         address: Whom to connect to.
+        credentials: Ours, when the peer asks for some; give `ssl_target_name_override` with them.
         options: gRPC's own, without their prefix, in place of ours.
     """
-    chosen = dict(CHANNEL_OPTIONS) | {f"grpc.{name}": value for name, value in options.items()}
-    return grpc.aio.insecure_channel(address, options=tuple(chosen.items()))
+    chosen: dict[str, int | str] = dict(CHANNEL_OPTIONS)
+    chosen |= {f"grpc.{name}": value for name, value in options.items()}
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=tuple(chosen.items()))
+    return grpc.aio.secure_channel(address, credentials, options=tuple(chosen.items()))

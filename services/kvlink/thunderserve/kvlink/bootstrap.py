@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thunderserve.api.kvlink.v1 import kvlink_pb2_grpc
+from thunderserve.core.identity import Role
 from thunderserve.kvlink.engine_server import EngineServer
 from thunderserve.kvlink.exchange import Exchange
-from thunderserve.kvlink.links import Links
+from thunderserve.kvlink.links import BULK_PROTOCOL, Links
 from thunderserve.kvlink.peers import Peers
 from thunderserve.kvlink.receiving import Receiving
 from thunderserve.kvlink.rooms import Rooms
 from thunderserve.kvlink.sending import Sending
 from thunderserve.kvlink.servicer import LocalServicer, PeerServicer
-from thunderserve.kvlink.transport import BufferPool, Listener
+from thunderserve.kvlink.transport import BufferPool, Listener, TlsPort, splice
+from thunderserve.runtime.identity import Credentials
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _log = logging.getLogger(__name__)
+GRPC_PROTOCOL = "h2"  # ALPN's name for HTTP/2
 
 
 async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
@@ -38,7 +40,9 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         UnavailableError: An address cannot be bound.
     """
     async with contextlib.AsyncExitStack() as stack:
-        exchange, links = _exchange(config), Links(time.monotonic)
+        credentials = Credentials(config.identity)
+        exchange = _exchange(config, credentials)
+        links = Links(credentials, time.monotonic)
         stack.push_async_callback(exchange.peers.close)
         stack.callback(links.close)
         stack.push_async_callback(exchange.close)
@@ -46,23 +50,31 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         receiving = Receiving(exchange, _buffers(config))
         engines = EngineServer(exchange, sending, receiving, _buffers(config))
 
-        bulk, engine_socket = Listener(receiving.serve), Listener(engines.serve)
-        stack.push_async_callback(bulk.close)
+        engine_socket = Listener(engines.serve)
         stack.push_async_callback(engine_socket.close)
-        await bulk.listen_tcp(config.bulk_address)
         await engine_socket.listen_unix(config.engine_socket)
 
         await _serve_grpc(stack, config, exchange, sending)
+        port = TlsPort(
+            credentials,
+            (Role.KVLINK,),
+            {
+                BULK_PROTOCOL: receiving.serve,
+                GRPC_PROTOCOL: lambda stream: splice(stream, config.peer_socket),
+            },
+        )
+        stack.push_async_callback(port.close)
+        await port.listen(config.address)
         overdue = asyncio.create_task(exchange.watch_overdue())
         stack.callback(overdue.cancel)
-        _log.info("ready: peers at %s, bulk at %s", config.peer_address, config.peer_bulk_address)
+        _log.info("ready: %s at %s", credentials.identity, config.peer_address)
         await stopping.wait()
 
 
 async def _serve_grpc(
     stack: contextlib.AsyncExitStack, config: KvlinkConfig, exchange: Exchange, sending: Sending
 ) -> None:
-    peer = PeerServicer(exchange, sending, config.peer_bulk_address)
+    peer = PeerServicer(exchange, sending)
     local = LocalServicer(exchange)
 
     def add_peer(server: grpc.aio.Server) -> None:
@@ -72,28 +84,25 @@ async def _serve_grpc(
         kvlink_pb2_grpc.add_LocalServiceServicer_to_server(local, server)
 
     # Two servers: what a worker may ask is not offered to other hosts.
-    _make_room_for_socket(config.local_address)
-    for address, add in ((config.local_address, add_local), (config.address, add_peer)):
-        server = await serve_rpc(address, add)
+    sockets = (config.local_socket, add_local), (config.peer_socket, add_peer)
+    for path, add in sockets:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.unlink(missing_ok=True)
+        server = await serve_rpc(f"unix:{path}", add)
+        path.chmod(0o600)
         stack.push_async_callback(stop_server, server, 0.2)
 
 
-def _exchange(config: KvlinkConfig) -> Exchange:
+def _exchange(config: KvlinkConfig, credentials: Credentials) -> Exchange:
     rooms = Rooms(
         default_mode=config.wire_mode,
         max_rooms=config.max_rooms,
         open_limit_s=config.transfer_timeout_s,
         forget_after_s=config.forget_after_s,
     )
-    peers = Peers(config.peer_address, config.peer_bulk_address)
+    peers = Peers(config.peer_address, credentials)
     return Exchange(rooms, peers, time.monotonic)
 
 
 def _buffers(config: KvlinkConfig) -> BufferPool:
     return BufferPool(config.buffer_count, config.max_frame_bytes)
-
-
-def _make_room_for_socket(local_address: str) -> None:
-    path = Path(local_address.removeprefix("unix:"))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)

@@ -18,10 +18,9 @@ class KvlinkConfig:
     """Addresses and limits.
 
     Attributes:
-        address: `host:port` of the PeerService, for other sidecars.
+        address: `host:port` for other sidecars: all that this process listens on beyond this host.
         advertised_address: The same as peers reach it; `address` when empty.
-        bulk_address: `host:port` for frames.
-        advertised_bulk_address: The same as peers reach it; `bulk_address` when empty.
+        identity: Folder of this sidecar's certificate and key, from `thunderctl pki issue`.
         local_address: `unix:/path` of the LocalService, for this sidecar's worker.
         engine_socket: Path of the engine's Unix socket.
         wire_mode: Of rooms whose request does not say.
@@ -34,10 +33,9 @@ class KvlinkConfig:
 
     local_address: str
     engine_socket: Path
+    identity: Path
     address: str = "127.0.0.1:7400"
     advertised_address: str = ""
-    bulk_address: str = "127.0.0.1:7401"
-    advertised_bulk_address: str = ""
     wire_mode: WireMode = WireMode.INT4
     max_rooms: int = 512
     max_frame_bytes: int = 4 * 1024 * 1024
@@ -56,25 +54,29 @@ class KvlinkConfig:
         for name in ("max_rooms", "max_frame_bytes", "buffer_count", "transfer_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)
-        for name in ("address", "bulk_address"):
-            self._check_address(name)
+        self._check_address()
 
     @property
     def peer_address(self) -> str:
-        """Where peers reach the PeerService."""
+        """Where peers reach this sidecar."""
         return self.advertised_address or self.address
 
     @property
-    def peer_bulk_address(self) -> str:
-        """Where peers send frames."""
-        return self.advertised_bulk_address or self.bulk_address
+    def local_socket(self) -> Path:
+        """The path of `local_address`."""
+        return Path(self.local_address.removeprefix("unix:"))
 
-    def _check_address(self, name: str) -> None:
-        value = getattr(self, name)
-        host, colon, port = value.rpartition(":")
+    @property
+    def peer_socket(self) -> Path:
+        """Where this process's own port hands gRPC to its own server."""
+        return self.engine_socket.with_name(f"{self.engine_socket.name}.peers")
+
+    def _check_address(self) -> None:
+        host, colon, port = self.address.rpartition(":")
         if not colon or not port.isdecimal():
-            raise ConfigError(f"{name} is {value!r}; it must be host:port", param=name)
-        if host in _EVERYWHERE and not getattr(self, f"advertised_{name}"):
+            raise ConfigError(f"address is {self.address!r}; it must be host:port", param="address")
+        if host in _EVERYWHERE and not self.advertised_address:
             raise ConfigError(
-                f"{name} is {value!r}, which no peer can dial; set advertised_{name}", param=name
+                f"address is {self.address!r}, which no peer can dial; set advertised_address",
+                param="address",
             )

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thunderserve.kvlink.transport import ByteStream, open_tcp
+from thunderserve.core.identity import Role
+from thunderserve.kvlink.protocol import PROTOCOL_VERSION
+from thunderserve.kvlink.transport import ByteStream, dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Links"]
+    from thunderserve.runtime.identity import Credentials
+
+__all__ = ["BULK_PROTOCOL", "Links"]
+
+# ALPN's name for frames.
+BULK_PROTOCOL = f"thunderserve-kvlink/{PROTOCOL_VERSION}"
 
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_IDLE = 4
@@ -17,9 +24,15 @@ _MAX_IDLE_S = 30.0
 
 
 class Links:
-    """Keeps a few idle connections to each peer, so that rooms need not connect anew."""
+    """Keeps a few idle connections to each peer, so that rooms need no handshake.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    Args:
+        credentials: This sidecar's.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, credentials: Credentials, clock: Callable[[], float]) -> None:
+        self._credentials = credentials
         self._clock = clock
         self._idle: dict[str, list[tuple[ByteStream, float]]] = {}
 
@@ -32,7 +45,9 @@ class Links:
                 return stream
             stream.close()
         self._idle.pop(address, None)
-        return await open_tcp(address, _CONNECT_TIMEOUT_S)
+        return await dial(
+            address, self._credentials, Role.KVLINK, BULK_PROTOCOL, _CONNECT_TIMEOUT_S
+        )
 
     def release(self, address: str, stream: ByteStream) -> None:
         """Give a connection back whose room has been committed."""

@@ -8,6 +8,7 @@ import grpc
 
 from thunderserve.api.kvlink.v1 import kvlink_pb2, kvlink_pb2_grpc
 from thunderserve.core.errors import TransferError
+from thunderserve.core.identity import Role
 from thunderserve.kvlink.protocol import PROTOCOL_VERSION
 from thunderserve.runtime.errors import error_from_rpc
 from thunderserve.runtime.rpc import open_channel
@@ -15,6 +16,7 @@ from thunderserve.wire.kvlink import layout_to_proto
 
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
+    from thunderserve.runtime.identity import Credentials
 
 __all__ = ["Peers"]
 
@@ -26,13 +28,14 @@ class Peers:
     """One channel for each peer; the longest unused one makes room for a new one.
 
     Args:
-        advertised_address: Where peers reach this sidecar's PeerService.
-        advertised_bulk_address: Where they send frames.
+        advertised_address: Where peers reach this sidecar.
+        credentials: This sidecar's.
     """
 
-    def __init__(self, advertised_address: str, advertised_bulk_address: str) -> None:
+    def __init__(self, advertised_address: str, credentials: Credentials) -> None:
         self._address = advertised_address
-        self._bulk_address = advertised_bulk_address
+        self._credentials = credentials
+        self._version = credentials.version
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def reserve(self, peer: str, room: int, layout: KvLayout, page_count: int) -> None:
@@ -48,7 +51,6 @@ class Peers:
             layout=layout_to_proto(layout),
             page_count=page_count,
             peer_address=self._address,
-            bulk_address=self._bulk_address,
         )
         try:
             stub = await self._stub(peer)
@@ -72,9 +74,28 @@ class Peers:
         self._channels.clear()
 
     async def _stub(self, peer: str) -> kvlink_pb2_grpc.PeerServiceAsyncStub:
-        channel = self._channels.pop(peer, None) or open_channel(peer)
+        await self._drop_outdated()
+        channel = self._channels.pop(peer, None) or self._open(peer)
         self._channels[peer] = channel  # the last place is the most recently used
         if len(self._channels) > _MAX_CHANNELS:
             oldest = next(iter(self._channels))
             await self._channels.pop(oldest).close()
         return kvlink_pb2_grpc.PeerServiceStub(channel)
+
+    def _open(self, peer: str) -> grpc.aio.Channel:
+        credentials = self._credentials
+        return open_channel(
+            peer,
+            credentials.channel_credentials(),
+            ssl_target_name_override=credentials.server_name(Role.KVLINK),
+        )
+
+    async def _drop_outdated(self) -> None:
+        """A channel that connects again would do so with the certificate it was opened with."""
+        self._credentials.refresh()
+        if self._version == self._credentials.version:
+            return
+        self._version = self._credentials.version
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close(_CALL_TIMEOUT_S)

@@ -61,8 +61,7 @@ class Room:
         wire_mode: As announced; how the sending side encodes.
         role: None until it is reserved.
         transfer: None until it is reserved.
-        peer_address: The other sidecar's PeerService.
-        bulk_address: Sending: where the frames go.
+        peer_address: The other sidecar.
         ranks: Receiving: those that have asked for the room; sending: those that have sent all of
             theirs.
         stream: The bulk connection, while there is one.
@@ -76,7 +75,6 @@ class Room:
     role: Role | None = None
     transfer: Transfer | None = None
     peer_address: str = ""
-    bulk_address: str = ""
     ranks: Ranks = field(default_factory=lambda: Ranks(1))
     stream: ByteStream | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -50,7 +50,6 @@ class Reservation:
     layout: KvLayout
     page_count: int
     peer_address: str
-    bulk_address: str
 
 
 class Sending:
@@ -84,7 +83,7 @@ class Sending:
             now_s,
             rank_count=engine.rank_count,
         )
-        room.peer_address, room.bulk_address = wanted.peer_address, wanted.bulk_address
+        room.peer_address = wanted.peer_address
         told = pack_json({"page_count": wanted.page_count})
         await engine.tell(MessageKind.RESERVED, room.number, told)
 
@@ -141,7 +140,7 @@ class Sending:
 
     async def _stream(self, room: Room) -> ByteStream:
         if room.stream is None:
-            stream = await self._links.acquire(room.bulk_address)
+            stream = await self._links.acquire(room.peer_address)
             if room.ended.is_set():  # while it was being opened
                 stream.close()
                 raise TransferError(f"room {room.number} has ended: {room.failure}")
@@ -166,7 +165,7 @@ class Sending:
         if room.transfer is not None:
             exchange.rooms.commit(room, _end_of(room.transfer), exchange.clock())
         room.stream = None
-        self._links.release(room.bulk_address, stream)
+        self._links.release(room.peer_address, stream)
         await exchange.engine.tell(MessageKind.COMMITTED, room.number)
 
     def _open(self, number: int) -> Room | None:

@@ -38,10 +38,9 @@ _STATES = {
 class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
     """What sidecars ask of each other."""
 
-    def __init__(self, exchange: Exchange, sending: Sending, bulk_address: str) -> None:
+    def __init__(self, exchange: Exchange, sending: Sending) -> None:
         self._exchange = exchange
         self._sending = sending
-        self._bulk_address = bulk_address
 
     async def GetEndpoint(  # noqa: N802 - gRPC's name
         self, request: kvlink_pb2.GetEndpointRequest, context: _Context
@@ -52,7 +51,6 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
         return kvlink_pb2.Endpoint(
             protocol_version=PROTOCOL_VERSION,
             layout=layout_to_proto(self._exchange.engine.layout),
-            bulk_address=self._bulk_address,
         )
 
     async def ReserveTransfer(  # noqa: N802 - gRPC's name
@@ -66,7 +64,6 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
             layout=layout_from_proto(request.layout),
             page_count=request.page_count,
             peer_address=request.peer_address,
-            bulk_address=request.bulk_address,
         )
         await self._sending.reserve(wanted)
         return kvlink_pb2.ReserveTransferResponse()

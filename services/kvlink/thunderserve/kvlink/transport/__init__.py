@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from thunderserve.kvlink.transport.buffers import BufferPool
 from thunderserve.kvlink.transport.listener import Listener
-from thunderserve.kvlink.transport.stream import ByteStream, StreamClosedError, open_tcp
+from thunderserve.kvlink.transport.splice import splice
+from thunderserve.kvlink.transport.stream import ByteStream, StreamClosedError
+from thunderserve.kvlink.transport.tls import TlsPort, dial
 
-__all__ = ["BufferPool", "ByteStream", "Listener", "StreamClosedError", "open_tcp"]
+__all__ = [
+    "BufferPool",
+    "ByteStream",
+    "Listener",
+    "StreamClosedError",
+    "TlsPort",
+    "dial",
+    "splice",
+]

@@ -1,4 +1,4 @@
-"""Accepts connections and runs one task for each."""
+"""Accepts connections on a Unix socket and runs one task for each."""
 
 from __future__ import annotations
 
@@ -26,15 +26,6 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._path: Path | None = None
-
-    async def listen_tcp(self, address: str) -> None:
-        """Raises UnavailableError when `host:port` cannot be bound."""
-        host, _, port = address.rpartition(":")
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._accept, host.strip("[]"), int(port))
-        except (OSError, ValueError) as error:
-            raise UnavailableError(f"cannot listen on {address}: {error}") from error
 
     async def listen_unix(self, path: Path) -> None:
         """A socket file for this user alone; a stale one of a dead process is replaced."""

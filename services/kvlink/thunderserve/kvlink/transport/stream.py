@@ -1,4 +1,4 @@
-"""One connection: TCP or a Unix socket, on asyncio's or uvloop's event loop.
+"""One connection: TLS, TCP or a Unix socket, on asyncio's or uvloop's event loop.
 
 Bytes are received straight into the buffer of whoever reads; small reads (headers) come out of a
 small look-ahead buffer. When nobody reads and that one is full, the socket is not read either, so
@@ -8,8 +8,7 @@ a slow reader slows the sender down and no memory grows.
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from thunderserve.core.errors import UnavailableError
 
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["ByteStream", "StreamClosedError", "open_tcp"]
+__all__ = ["ByteStream", "StreamClosedError", "split_address"]
 
 _LOOK_AHEAD_BYTES = 64 * 1024
+# So much is encrypted at once: it stays in the processor's cache, and waits as ciphertext.
+_TLS_PIECE_BYTES = 256 * 1024
 
 
 class StreamClosedError(UnavailableError):
@@ -42,13 +43,35 @@ class ByteStream(asyncio.BufferedProtocol):
         self._target: memoryview | None = None
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._blocked = self._paused = False
+        self._blocked = self._paused = self._encrypted = False
         self._closed: str | None = None
 
     @property
     def closed(self) -> bool:
         """True once the connection has ended, on whichever side."""
         return self._closed is not None
+
+    def info(self, name: str) -> Any:
+        """The transport's extra information, as asyncio names it: `socket`, `peername`, ...
+
+        None when there is none, or no connection yet.
+        """
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    async def read_some(self) -> bytes:
+        """Whatever comes next, at least a byte.
+
+        Raises:
+            StreamClosedError: The connection has ended.
+        """
+        if self._start == self._end:
+            if self._closed is not None:
+                raise StreamClosedError(self._closed, clean=True)
+            await self._wait_readable()
+        taken = bytes(self._ahead[self._start : self._end])
+        self._consume(len(taken))
+        self._resume()
+        return taken
 
     async def read_into(self, view: memoryview) -> None:
         """Fill `view`.
@@ -66,13 +89,12 @@ class ByteStream(asyncio.BufferedProtocol):
         self._target = view[taken:]
         self._resume()
         try:
-            self._readable = asyncio.get_running_loop().create_future()
-            await self._readable
+            await self._wait_readable()
         except StreamClosedError as error:
             untouched = self._target is not None and len(self._target) == len(view)
             raise StreamClosedError(str(error), clean=untouched) from error
         finally:
-            self._target = self._readable = None
+            self._target = None
 
     async def write(self, *buffers: Buffer) -> None:
         """Send; on return every buffer has been handed to the system and may be reused.
@@ -81,9 +103,23 @@ class ByteStream(asyncio.BufferedProtocol):
             StreamClosedError: The connection has ended.
         """
         for buffer in buffers:
-            if self._closed is not None or self._transport is None:
-                raise StreamClosedError(self._closed or "the connection is not open")
-            self._transport.write(buffer)
+            if self._encrypted:
+                await self._write_in_pieces(memoryview(buffer).cast("B"))
+            else:
+                self._write(buffer)
+        await self._wait_writable()
+
+    async def _write_in_pieces(self, view: memoryview) -> None:
+        for start in range(0, len(view), _TLS_PIECE_BYTES):
+            await self._wait_writable()
+            self._write(view[start : start + _TLS_PIECE_BYTES])
+
+    def _write(self, buffer: Buffer) -> None:
+        if self._closed is not None or self._transport is None:
+            raise StreamClosedError(self._closed or "the connection is not open")
+        self._transport.write(buffer)
+
+    async def _wait_writable(self) -> None:
         if self._blocked and self._closed is None:
             self._writable = asyncio.get_running_loop().create_future()
             try:
@@ -92,6 +128,13 @@ class ByteStream(asyncio.BufferedProtocol):
                 self._writable = None
         if self._closed is not None:
             raise StreamClosedError(self._closed)
+
+    async def _wait_readable(self) -> None:
+        self._readable = asyncio.get_running_loop().create_future()
+        try:
+            await self._readable
+        finally:
+            self._readable = None
 
     def close(self) -> None:
         """End the connection at once; readers and writers fail."""
@@ -102,8 +145,10 @@ class ByteStream(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport = cast("asyncio.Transport", transport)
-        # No byte may stay behind in the transport when `write` returns: its buffer is reused.
-        self._transport.set_write_buffer_limits(high=0)
+        self._encrypted = transport.get_extra_info("ssl_object") is not None
+        # No byte may stay behind in the transport when `write` returns: its buffer is reused. What
+        # TLS keeps is ciphertext of its own; its transports pause at the limit, others above it.
+        self._transport.set_write_buffer_limits(high=1 if self._encrypted else 0)
         if self._on_connect is not None:
             self._on_connect(self)
 
@@ -121,6 +166,7 @@ class ByteStream(asyncio.BufferedProtocol):
                 self._wake(self._readable)
             return
         self._end += nbytes
+        self._wake(self._readable)
         if self._end == len(self._ahead) and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -167,22 +213,7 @@ class ByteStream(asyncio.BufferedProtocol):
             waiter.set_result(None)
 
 
-async def open_tcp(address: str, timeout_s: float) -> ByteStream:
-    """Connect to `host:port`.
-
-    Raises:
-        UnavailableError: Nobody listens there, or not in time.
-    """
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` to its two; raises ValueError for anything else."""
     host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout_s):
-            transport, stream = await loop.create_connection(
-                ByteStream, host.strip("[]"), int(port)
-            )
-    except (OSError, ValueError, OverflowError, TimeoutError) as error:
-        raise UnavailableError(f"cannot connect to {address}: {error or 'timeout'}") from error
-    raw = transport.get_extra_info("socket")
-    if raw is not None:
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return stream
+    return host.strip("[]"), int(port)
