@@ -153,3 +153,21 @@ async def test_drain_and_undrain_name_the_group(
     assert "DRAINED" in drained.out
     assert "SERVING" in back.out
     assert [request.group_id for request in control.requests] == ["g1", "g1"]
+
+
+async def test_get_links_shows_rates_as_networks_are_sold(
+    thunderctl: Thunderctl, control_address: str
+) -> None:
+    """Gbit/s for people, bytes for programs; no wire mode where none was chosen yet."""
+    table = await thunderctl("--control", control_address, "get", "links")
+    data = await thunderctl("--control", control_address, "get", "links", "-o", "json")
+
+    _, busy, idle = table.out.splitlines()
+    assert busy.split() == [
+        *("g0", "g1", "n0", "→", "n1", "1", "10.20", "0.100%", "3", "traffic", "int4"),
+        *("3.4x", "raw16"),
+    ]
+    assert idle.split() == [
+        *("g0", "g2", "n0", "→", "n2", "8", "-", "0.000%", "90", "probe", "-", "-"),
+    ]
+    assert json.loads(data.out)[0]["measurement"]["bytes_per_s"] == 1.25e8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fleet_fakes import MODEL, EqualWeightsPlanner, make_worker
+from fleet_fakes import MODEL, EqualWeightsPlanner, make_link, make_worker
 
 from thunderserve.control.inventory import (
     Inventory,
@@ -13,11 +13,13 @@ from thunderserve.control.inventory import (
     group_statuses,
     inventory_of,
     lagging_routers,
+    links_of,
     nodes_of,
 )
 from thunderserve.control.standing import Intent, Standing
 from thunderserve.core.errors import ConflictError, InvalidArgumentError
 from thunderserve.core.fleet import GroupState, Heartbeat, Member, PlanView, Router
+from thunderserve.core.links import MeasuredLink
 from thunderserve.core.plan import Gpu, Phase, Plan
 
 G0, G1 = make_worker("g0"), make_worker("g1")
@@ -92,3 +94,11 @@ def test_member_is_refused_when_its_gpu_is_held_by_another() -> None:
     check_member(make_worker("g0", instance_id="i1"), inventory, MODEL, GROUP_OF)
     with pytest.raises(ConflictError, match=r"n-g0/0.*g0"):
         check_member(replace(G0, group_id="thief"), inventory, MODEL, GROUP_OF)
+
+
+def test_links_join_groups_when_the_peer_is_a_live_workers_sidecar() -> None:
+    """What was measured of a sidecar whose worker is gone is nobody's link."""
+    measured = make_link("g1:7400", 1e8)
+    beat = Heartbeat(phase=Phase.PREFILL, links=(make_link("gone:7400", 1e9), measured))
+    inventory = inventory_of([(G0, beat), (G1, Heartbeat(phase=Phase.DECODE))])
+    assert links_of(inventory) == (MeasuredLink("g0", "g1", "n-g0", "n-g1", measured),)

@@ -12,6 +12,7 @@ from thunderserve.api.worker.v1.worker_pb2_grpc import (
     add_WorkerServiceServicer_to_server,
 )
 from thunderserve.core.fleet import Capabilities, Heartbeat, Router, Worker, WorkerStatus
+from thunderserve.core.links import LinkMeasurement, LinkMethod, MeasuredLink
 from thunderserve.core.plan import Gpu, Group, Phase, Plan, Route, Stage
 from thunderserve.runtime.backoff import Backoff
 from thunderserve.runtime.membership import Membership
@@ -38,7 +39,7 @@ def make_worker(group_id: str, *, address: str = "127.0.0.1:1", instance_id: str
         gpus=(Gpu(f"n-{group_id}/0", "CPU"),),
         instance_id=instance_id,
         address=address,
-        kvlink_address="127.0.0.1:2",
+        kvlink_address=f"{group_id}:7400",
         model=MODEL,
         capabilities=Capabilities(
             phases=BOTH,
@@ -49,6 +50,20 @@ def make_worker(group_id: str, *, address: str = "127.0.0.1:1", instance_id: str
             page_size_tokens=16,
             context_tokens=2048,
         ),
+    )
+
+
+def make_link(
+    peer_address: str, bytes_per_s: float, method: LinkMethod = LinkMethod.TRAFFIC
+) -> LinkMeasurement:
+    """What a sidecar measured a second ago."""
+    return LinkMeasurement(
+        peer_address=peer_address,
+        bytes_per_s=bytes_per_s,
+        rtt_s=0.0,
+        retransmit_ratio=0.0,
+        age_s=1.0,
+        method=method,
     )
 
 
@@ -64,12 +79,14 @@ class FakeWorker(WorkerServiceServicer):
         phase: The phase it is in.
         switch_error: Raised by a switch instead of switching.
         before_switch: Awaited before a switch takes effect.
+        links: What its sidecar measured.
     """
 
     def __init__(self, group_id: str, phase: Phase, address: str, control: Sequence[str]) -> None:
         self.worker = make_worker(group_id, address=address)
         self.phase = phase
         self.switches: list[worker_pb2.SwitchPhaseRequest] = []
+        self.links: tuple[LinkMeasurement, ...] = ()
         self.switch_error: Exception | None = None
         self.before_switch: Callable[[], Any] = lambda: asyncio.sleep(0)
         self._watch = PlanWatch(control, backoff=quick_backoff())
@@ -102,6 +119,11 @@ class FakeWorker(WorkerServiceServicer):
         task.cancel()
         await asyncio.wait([task])
 
+    def measure(self, *links: LinkMeasurement) -> None:
+        """Tell control what the sidecar measured."""
+        self.links = links
+        self._membership.notify()
+
     def enter(self, phase: Phase) -> None:
         """Change the phase, and tell control."""
         self.phase = phase
@@ -129,7 +151,12 @@ class FakeWorker(WorkerServiceServicer):
     def _heartbeat(self) -> Heartbeat:
         epoch = self._watch.epoch
         return Heartbeat(
-            plan_epoch=epoch, in_flight=0, phase=self.phase, weight_loads=1, process_id=1
+            plan_epoch=epoch,
+            in_flight=0,
+            phase=self.phase,
+            weight_loads=1,
+            process_id=1,
+            links=self.links,
         )
 
     def _status(self) -> worker_pb2.WorkerStatus:
@@ -199,8 +226,10 @@ class EqualWeightsPlanner:
         workers: Sequence[Worker],
         phases: Mapping[str, Phase],
         workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
     ) -> tuple[Route, ...]:
         """All pairs of prefill and decode groups."""
+        del links
         self.solved += 1
         self.workload = workload
         ids = [worker.group_id for worker in workers]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thunderserve.core import fleet, kv, plan, request
+from thunderserve.core import fleet, kv, links, plan, request
 from thunderserve.core.plan import Phase
 from thunderserve.wire import enums, records
 from thunderserve.wire import fleet as fleet_wire
 from thunderserve.wire import kvlink as kvlink_wire
+from thunderserve.wire import links as links_wire
 from thunderserve.wire import plans as plans_wire
 from thunderserve.wire import requests as requests_wire
 
@@ -33,7 +34,17 @@ CAPABILITIES = fleet.Capabilities(
 GPUS = (plan.Gpu("n0/0", "A40"), plan.Gpu("n0/1", "A100"))
 WORKER = fleet.Worker("g0", "n0", GPUS, "i0", "h:1", "h:2", "m", CAPABILITIES)
 ROUTER = fleet.Router("r0", "i1", "h:3")
-HEARTBEAT = fleet.Heartbeat(7, 3, Phase.DECODE, 1, 4242)
+LINK = links.LinkMeasurement(
+    peer_address="h:4",
+    bytes_per_s=1.25e8,
+    rtt_s=0.01,
+    retransmit_ratio=0.001,
+    age_s=1.5,
+    method=links.LinkMethod.PROBE,
+    wire_mode=request.WireMode.INT4,
+    wire_reason="faster",
+)
+HEARTBEAT = fleet.Heartbeat(7, 3, Phase.DECODE, 1, 4242, (LINK,))
 GROUP = plan.Group("g0", Phase.PREFILL, 1, 2, (plan.Stage(3, GPUS[:1]), plan.Stage(5, GPUS[1:])))
 DECODE_GROUP = plan.Group("g1", Phase.DECODE, 1, 1, (plan.Stage(8, (plan.Gpu("n1/0", "A40"),)),))
 PLAN = plan.Plan(
@@ -74,7 +85,7 @@ SAMPLING = request.SamplingParams(
     seed=11,
 )
 TICKET = request.TransferTicket(2**62, "h:2", request.WireMode.INT4)
-TRANSFER = request.TransferReport(1000, 300, 0.125, request.WireMode.RAW16)
+TRANSFER = request.TransferReport(1000, 300, 0.125, request.WireMode.RAW16, "asked for")
 REPORT = request.GenerationReport(
     usage=request.Usage(10, 5),
     ttft_s=0.5,
@@ -96,6 +107,12 @@ ROUND_TRIPS: list[tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = [
     (WORKER, fleet_wire.hello_to_proto, fleet_wire.hello_from_proto),
     (ROUTER, fleet_wire.hello_to_proto, fleet_wire.hello_from_proto),
     (HEARTBEAT, fleet_wire.heartbeat_to_proto, fleet_wire.heartbeat_from_proto),
+    (LINK, links_wire.measurement_to_proto, links_wire.measurement_from_proto),
+    (
+        links.MeasuredLink("g0", "g1", "n0", "n1", LINK),
+        links_wire.link_to_proto,
+        links_wire.link_from_proto,
+    ),
     (STATUS, fleet_wire.worker_status_to_proto, fleet_wire.worker_status_from_proto),
     (
         fleet.Node("n0", GPUS, ("g0", "g1")),
@@ -191,6 +208,14 @@ def test_examples_set_every_field_to_something(noun: Any) -> None:
     assert unset == []
 
 
+def test_heartbeat_keeps_the_lease_when_a_link_makes_no_sense() -> None:
+    """A rate of nothing, or a method that a later release adds, costs that figure alone."""
+    message = fleet_wire.heartbeat_to_proto(HEARTBEAT)
+    message.links.add(peer_address="h:5", method=1)
+    message.links.add(peer_address="h:6", bytes_per_s=1.0, method=99)
+    assert fleet_wire.heartbeat_from_proto(message) == HEARTBEAT
+
+
 @pytest.mark.parametrize("noun", [PLAN, WORKER, FLIP])
 def test_record_is_json_when_it_is_stored(noun: Any) -> None:
     """Someone who looks into the store can read it, and later fields do not break it."""
@@ -204,6 +229,7 @@ def test_record_is_json_when_it_is_stored(noun: Any) -> None:
     [
         (Phase, enums.phase_to_proto, enums.phase_from_proto),
         (request.WireMode, enums.wire_mode_to_proto, enums.wire_mode_from_proto),
+        (links.LinkMethod, enums.link_method_to_proto, enums.link_method_from_proto),
         (request.FinishReason, enums.finish_reason_to_proto, enums.finish_reason_from_proto),
         (fleet.GroupState, enums.group_state_to_proto, enums.group_state_from_proto),
         (fleet.FlipStep, enums.flip_step_to_proto, enums.flip_step_from_proto),

@@ -9,6 +9,7 @@ import typer
 from thunderserve.console.views import (
     flips_table,
     groups_table,
+    links_table,
     nodes_table,
     plan_table,
     routes_table,
@@ -21,7 +22,7 @@ __all__ = ["application"]
 def application() -> typer.Typer:
     """The subcommands of `get`."""
     app = typer.Typer(no_args_is_help=True, help="Show what there is.")
-    for command in (nodes, groups, plan, routes, flips):
+    for command in (nodes, groups, plan, routes, links, flips):
         app.command()(command)
     return app
 
@@ -51,6 +52,12 @@ def routes(context: typer.Context) -> None:
     """Show the current plan's routes."""
     found = context.obj.ask(lambda control: control.plan())
     context.obj.show(found.routes, routes_table(found))
+
+
+def links(context: typer.Context) -> None:
+    """Show measured links between groups, and how KV that is left to the sidecar travels there."""
+    found = context.obj.ask(lambda control: control.links())
+    context.obj.show(found, links_table(found))
 
 
 def flips(context: typer.Context) -> None:

@@ -13,6 +13,7 @@ from thunderserve.client.failures import failure_of
 from thunderserve.runtime.channel import open_channel
 from thunderserve.wire.enums import phase_to_proto
 from thunderserve.wire.fleet import flip_from_proto, group_status_from_proto, node_from_proto
+from thunderserve.wire.links import link_from_proto
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from thunderserve.core.fleet import Flip, GroupStatus, Node
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Plan
 
 __all__ = ["ControlClient"]
@@ -59,6 +61,16 @@ class ControlClient:
                 group_status_from_proto(group)
                 async for page in self._pages(self._stub.ListGroups, request)
                 for group in page.groups
+            ]
+        )
+
+    async def links(self) -> tuple[MeasuredLink, ...]:
+        """Measured links between live groups, one for each direction."""
+        return tuple(
+            [
+                link_from_proto(link)
+                async for page in self._pages(self._stub.ListLinks, control_pb2.ListLinksRequest())
+                for link in page.links
             ]
         )
 

@@ -10,6 +10,8 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from thunderserve.console.output import make_table
+from thunderserve.core.hardware import GIGABIT_PER_S
+from thunderserve.core.request import WireMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from thunderserve.core.fleet import Flip, GroupStatus, Node
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Group, Plan
 
 __all__ = [
     "flips_table",
     "groups_table",
+    "links_table",
     "nodes_table",
     "plan_report",
     "plan_table",
@@ -52,6 +56,32 @@ def _group_row(status: GroupStatus) -> tuple[object, ...]:
         (beat.plan_epoch, beat.in_flight, beat.weight_loads, beat.process_id) if beat else "----"
     )
     return (group.id, group.phase, status.state, *_shape(group), *living)
+
+
+def links_table(links: Iterable[MeasuredLink]) -> Table:
+    """Measured links; rates in Gbit/s, as networks are sold."""
+    columns = (
+        *("FROM", "TO", "NODES", "GBIT/S>", "RTT ms>", "RETRANSMITTED>", "AGE s>", "MEASURED BY"),
+        *("WIRE", "WHY"),
+    )
+    return make_table(columns, (_link_row(link) for link in links))
+
+
+def _link_row(link: MeasuredLink) -> tuple[object, ...]:
+    found = link.measurement
+    chosen = found.wire_mode is not WireMode.DEFAULT
+    return (
+        link.from_group,
+        link.to_group,
+        f"{link.from_node} → {link.to_node}",
+        f"{found.bytes_per_s / GIGABIT_PER_S:.3g}",
+        f"{found.rtt_s * 1e3:.2f}" if found.rtt_s else "-",
+        f"{found.retransmit_ratio:.3%}",
+        f"{found.age_s:.0f}",
+        found.method,
+        found.wire_mode if chosen else "-",
+        found.wire_reason if chosen else "-",
+    )
 
 
 def plan_table(plan: Plan, rate_rps: float | None = None) -> RenderableType:

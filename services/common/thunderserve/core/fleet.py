@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.links import LinkMeasurement
 from thunderserve.core.plan import Gpu, Group, Phase, Plan
 
 __all__ = [
@@ -93,13 +94,18 @@ Member = Worker | Router
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a member says at every interval; the last three fields are a worker's."""
+    """What a member says at every interval; the fields from `phase` on are a worker's.
+
+    Attributes:
+        links: From its kvlink sidecar to others, as far as they were measured.
+    """
 
     plan_epoch: int = 0
     in_flight: int = 0
     phase: Phase | None = None
     weight_loads: int = 0
     process_id: int = 0
+    links: tuple[LinkMeasurement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,16 @@ HIGHEST_TEMPERATURE = 2.0
 
 
 class WireMode(StrEnum):
-    """How KV bytes travel between two groups."""
+    """How KV bytes travel between two groups.
+
+    `DEFAULT` leaves it to the sending sidecar's configuration, `AUTO` to what it measures; the
+    others are codecs.
+    """
 
     DEFAULT = "default"
     RAW16 = "raw16"
     INT4 = "int4"
+    AUTO = "auto"
 
 
 class FinishReason(StrEnum):
@@ -135,12 +140,15 @@ class TransferReport:
         raw_bytes: KV bytes as the engine holds them.
         wire_bytes: Bytes that crossed the network, headers included.
         seconds: From the first byte offered to the last one acknowledged.
+        wire_mode: The codec; short blocks of an int4 transfer go as raw16 all the same.
+        wire_reason: Why it was that one, for people.
     """
 
     raw_bytes: int
     wire_bytes: int
     seconds: float
     wire_mode: WireMode
+    wire_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

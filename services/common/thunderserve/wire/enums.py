@@ -8,6 +8,7 @@ from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.types.v1 import types_pb2
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.fleet import FlipStep, GroupState
+from thunderserve.core.links import LinkMethod
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import FinishReason, WireMode
 
@@ -21,6 +22,8 @@ __all__ = [
     "flip_step_to_proto",
     "group_state_from_proto",
     "group_state_to_proto",
+    "link_method_from_proto",
+    "link_method_to_proto",
     "phase_from_proto",
     "phase_to_proto",
     "wire_mode_from_proto",
@@ -39,6 +42,11 @@ _WIRE_MODES: dict[WireMode, types_pb2.WireMode] = {
     WireMode.DEFAULT: types_pb2.WIRE_MODE_UNSPECIFIED,
     WireMode.RAW16: types_pb2.WIRE_MODE_RAW16,
     WireMode.INT4: types_pb2.WIRE_MODE_INT4,
+    WireMode.AUTO: types_pb2.WIRE_MODE_AUTO,
+}
+_LINK_METHODS: dict[LinkMethod, types_pb2.LinkMeasurement.Method] = {
+    LinkMethod.TRAFFIC: types_pb2.LinkMeasurement.METHOD_TRAFFIC,
+    LinkMethod.PROBE: types_pb2.LinkMeasurement.METHOD_PROBE,
 }
 _FINISH_REASONS: dict[FinishReason, types_pb2.FinishReason] = {
     FinishReason.STOP: types_pb2.FINISH_REASON_STOP,
@@ -79,6 +87,16 @@ def wire_mode_to_proto(mode: WireMode) -> types_pb2.WireMode:
 def wire_mode_from_proto(value: types_pb2.WireMode) -> WireMode:
     """Unspecified is `DEFAULT`."""
     return _ours(_WIRE_MODES, value, "wire_mode")
+
+
+def link_method_to_proto(method: LinkMethod) -> types_pb2.LinkMeasurement.Method:
+    """Never unspecified."""
+    return _LINK_METHODS[method]
+
+
+def link_method_from_proto(value: types_pb2.LinkMeasurement.Method) -> LinkMethod:
+    """Raises InvalidArgumentError for an unknown method."""
+    return _ours(_LINK_METHODS, value, "method")
 
 
 def finish_reason_to_proto(reason: FinishReason | None) -> types_pb2.FinishReason:

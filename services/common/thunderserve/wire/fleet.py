@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.types.v1 import types_pb2
 from thunderserve.api.worker.v1 import worker_pb2
@@ -26,6 +29,7 @@ from thunderserve.wire.enums import (
     phase_from_proto,
     phase_to_proto,
 )
+from thunderserve.wire.links import measurement_from_proto, measurement_to_proto
 from thunderserve.wire.plans import (
     gpu_from_proto,
     gpu_to_proto,
@@ -34,6 +38,9 @@ from thunderserve.wire.plans import (
     timestamp_from_unix_s,
     unix_s_from_timestamp,
 )
+
+if TYPE_CHECKING:
+    from thunderserve.core.links import LinkMeasurement
 
 __all__ = [
     "flip_from_proto",
@@ -132,6 +139,7 @@ def heartbeat_to_proto(heartbeat: Heartbeat) -> control_pb2.Heartbeat:
         phase=None if heartbeat.phase is None else phase_to_proto(heartbeat.phase),
         weight_load_count=heartbeat.weight_loads,
         process_id=heartbeat.process_id,
+        links=map(measurement_to_proto, heartbeat.links),
     )
 
 
@@ -144,7 +152,17 @@ def heartbeat_from_proto(message: control_pb2.Heartbeat) -> Heartbeat:
         phase=phase_from_proto(message.phase) if has_phase else None,
         weight_loads=message.weight_load_count,
         process_id=message.process_id,
+        links=_links_from_proto(message),
     )
+
+
+def _links_from_proto(message: control_pb2.Heartbeat) -> tuple[LinkMeasurement, ...]:
+    """Those that can be read: a member's lease must not hang on a figure about a link."""
+    links = []
+    for link in message.links:
+        with contextlib.suppress(InvalidArgumentError):
+            links.append(measurement_from_proto(link))
+    return tuple(links)
 
 
 def node_to_proto(node: Node) -> control_pb2.Node:

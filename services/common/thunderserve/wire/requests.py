@@ -131,6 +131,7 @@ def transfer_report_to_proto(report: TransferReport) -> types_pb2.TransferReport
         wire_bytes=report.wire_bytes,
         seconds=report.seconds,
         wire_mode=wire_mode_to_proto(report.wire_mode),
+        wire_reason=report.wire_reason,
     )
 
 
@@ -141,6 +142,7 @@ def transfer_report_from_proto(message: types_pb2.TransferReport) -> TransferRep
         wire_bytes=message.wire_bytes,
         seconds=message.seconds,
         wire_mode=wire_mode_from_proto(message.wire_mode),
+        wire_reason=message.wire_reason,
     )
 
 

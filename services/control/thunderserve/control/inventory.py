@@ -15,6 +15,7 @@ from thunderserve.core.fleet import (
     Router,
     Worker,
 )
+from thunderserve.core.links import MeasuredLink
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "group_statuses",
     "inventory_of",
     "lagging_routers",
+    "links_of",
     "nodes_of",
 ]
 
@@ -125,6 +127,23 @@ def nodes_of(inventory: Inventory) -> tuple[Node, ...]:
         Node(node_id, tuple(gpus[node_id].values()), tuple(groups[node_id]))
         for node_id in sorted(gpus)
     )
+
+
+def links_of(inventory: Inventory) -> tuple[MeasuredLink, ...]:
+    """What live workers' sidecars measured of each other, by from and to.
+
+    A peer that is no live worker's sidecar is left out: its worker is gone.
+    """
+    by_address = {each.worker.kvlink_address: each.worker for each in inventory.workers}
+    links = [
+        MeasuredLink(
+            live.worker.group_id, to.group_id, live.worker.node_id, to.node_id, measurement
+        )
+        for live in inventory.workers
+        for measurement in live.heartbeat.links
+        if (to := by_address.get(measurement.peer_address)) is not None
+    ]
+    return tuple(sorted(links, key=lambda link: (link.from_group, link.to_group)))
 
 
 def group_statuses(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thunderserve.control.changes import flips_between
-from thunderserve.control.inventory import group_statuses
+from thunderserve.control.inventory import group_statuses, links_of
 from thunderserve.core.errors import (
     ConflictError,
     InvalidArgumentError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thunderserve.control.registry import Registry
     from thunderserve.control.standing import Standing
     from thunderserve.control.steward import Steward
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Plan
     from thunderserve.core.workload import Workload
 
@@ -82,6 +83,15 @@ class Operations:
                 return status
         raise NotFoundError(f"there is no group {group_id}")
 
+    def links(self) -> tuple[MeasuredLink, ...]:
+        """Measured links between live groups, by from and to."""
+        inventory = self._observer.inventory
+        newest = tuple(
+            replace(live, heartbeat=self._registry.heartbeat(live.worker) or live.heartbeat)
+            for live in inventory.workers
+        )
+        return links_of(replace(inventory, workers=newest))
+
     def standing(self) -> Standing:
         """What is published; raises NotFoundError before the first plan."""
         standing = self._observer.standing
@@ -110,6 +120,7 @@ class Operations:
             workload=workload,
             seed=seed,
             keep_phases=keep_phases,
+            links=links_of(self._observer.inventory),
         )
 
     async def apply(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from thunderserve.control.planner.live_change import Weighed
     from thunderserve.core.fleet import Worker
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Group, Phase, Plan, Route
     from thunderserve.core.slo import Slo
@@ -36,6 +37,7 @@ class Planner(Protocol):
         workers: Sequence[Worker],
         phases: Mapping[str, Phase],
         workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
     ) -> tuple[Route, ...]:
         """Routes between live groups for a workload; None is the configured one."""
 
@@ -45,6 +47,7 @@ class Planner(Protocol):
         phases: Mapping[str, Phase],
         routes: Sequence[Route],
         workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
     ) -> Weighed:
         """What new routes and flips would bring for a workload; None is the configured one."""
 
@@ -56,6 +59,7 @@ class Planner(Protocol):
         workload: Workload,
         seed: int,
         keep_phases: bool,
+        links: Sequence[MeasuredLink] = (),
     ) -> Plan:
         """Phases and routes for a workload, at epoch 0."""
 
@@ -83,6 +87,7 @@ class LivePlanner:
         workers: Sequence[Worker],
         phases: Mapping[str, Phase],
         workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
     ) -> tuple[Route, ...]:
         """See `Planner.routes`."""
         return route_workers(
@@ -91,6 +96,7 @@ class LivePlanner:
             model=self._model,
             workload=workload or self._workload,
             slo=self._slo,
+            links=links,
         )
 
     def weigh(
@@ -99,6 +105,7 @@ class LivePlanner:
         phases: Mapping[str, Phase],
         routes: Sequence[Route],
         workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
     ) -> Weighed:
         """See `Planner.weigh`."""
         return weigh_workers(
@@ -108,6 +115,7 @@ class LivePlanner:
             model=self._model,
             workload=workload or self._workload,
             slo=self._slo,
+            links=links,
         )
 
     def plan(
@@ -118,6 +126,7 @@ class LivePlanner:
         workload: Workload,
         seed: int,
         keep_phases: bool,
+        links: Sequence[MeasuredLink] = (),
     ) -> Plan:
         """See `Planner.plan`."""
         return plan_workers(
@@ -128,4 +137,5 @@ class LivePlanner:
             seed=seed,
             keep_phases=keep_phases,
             slo=self._slo,
+            links=links,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from thunderserve.control.inventory import LiveWorker
+from thunderserve.control.inventory import LiveWorker, links_of
 from thunderserve.control.standing import Intent, Standing
 from thunderserve.core.fleet import Heartbeat, PlanView, Worker
 from thunderserve.core.plan import Group, Phase, Plan, Route
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from thunderserve.control.inventory import Inventory
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.workload import Workload
 
 __all__ = ["RouteSolver", "Rules", "can_serve", "reconcile", "restricted"]
@@ -24,7 +25,11 @@ class RouteSolver(Protocol):
     """Weights between live groups; the same answer for the same arguments."""
 
     def __call__(
-        self, workers: Sequence[Worker], phases: Mapping[str, Phase], workload: Workload | None
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None,
+        links: Sequence[MeasuredLink],
     ) -> tuple[Route, ...]:
         """Routes whose weights sum to 1, or none when no pair can serve.
 
@@ -32,6 +37,7 @@ class RouteSolver(Protocol):
             workers: Who may be routed to.
             phases: The phase of each of their groups.
             workload: What arrives; None is what was configured.
+            links: What was measured between their sidecars.
         """
 
 
@@ -88,7 +94,7 @@ def reconcile(
     away = {*intent.drained, intent.flipping}
     usable = tuple(worker for worker in workers if worker.group_id not in away)
     plan = replace(
-        _with_routes(groups, usable, phases, intent, rules),
+        _with_routes(groups, usable, phases, intent, rules, links=links_of(inventory)),
         epoch=max(standing.plan.epoch if standing else 0, inventory.highest_epoch) + 1,
         created_unix_s=0.0,
         reason=reason or _reason(standing, workers, inventory),
@@ -179,10 +185,13 @@ def _with_routes(
     phases: Mapping[str, Phase],
     intent: Intent,
     rules: Rules,
+    *,
+    links: Sequence[MeasuredLink],
 ) -> Plan:
     if intent.applied is None:
         mine = {worker.group_id: phases[worker.group_id] for worker in usable}
-        routes = rules.solve(usable, mine, intent.workload) if can_serve(mine.values()) else ()
+        served = can_serve(mine.values())
+        routes = rules.solve(usable, mine, intent.workload, links) if served else ()
         return Plan(0, "thunderserve", 0, rules.model, groups, routes)
     routes = restricted(intent.applied.routes, _pairs(usable, phases))
     whole = len(routes) == len(intent.applied.routes)

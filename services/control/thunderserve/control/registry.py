@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.records import Keys, member_to_value
 from thunderserve.core.errors import ConflictError, NotFoundError, UnavailableError
+from thunderserve.core.links import changed_materially
 
 if TYPE_CHECKING:
     from thunderserve.core.fleet import Heartbeat, Member
+    from thunderserve.core.links import LinkMeasurement
     from thunderserve.runtime.store.base import Store
 
 __all__ = ["MemberSession", "Registry"]
@@ -75,6 +77,7 @@ class MemberSession:
         self._lease_ttl_s = lease_ttl_s
         self._lease_id = 0
         self._written: bytes | None = None
+        self._links: tuple[LinkMeasurement, ...] = ()  # as they are recorded
         self._kept_s = 0.0
         self._beaten = asyncio.Event()
         self._task = asyncio.create_task(self._keep(), name=f"keep {key}")
@@ -114,7 +117,10 @@ class MemberSession:
     async def _write(self) -> None:
         assert self.heartbeat is not None  # noqa: S101 - a beat woke us
         now_s = asyncio.get_running_loop().time()
-        value = member_to_value(self.member, replace(self.heartbeat, in_flight=0))
+        if changed_materially(self._links, self.heartbeat.links):
+            self._links = self.heartbeat.links
+        lasting = replace(self.heartbeat, in_flight=0, links=self._links)
+        value = member_to_value(self.member, lasting)
         if not self._lease_id:
             self._lease_id, self._written = await self._store.grant_lease(self._lease_ttl_s), None
         if value != self._written:

@@ -20,6 +20,7 @@ from thunderserve.wire.fleet import (
     node_to_proto,
     worker_to_proto,
 )
+from thunderserve.wire.links import link_to_proto
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
@@ -87,6 +88,15 @@ class ControlServicer(ControlServiceServicer):
         return control_pb2.ListGroupsResponse(
             groups=map(group_status_to_proto, page), next_page_token=token
         )
+
+    async def ListLinks(
+        self, request: control_pb2.ListLinksRequest, context: _Context
+    ) -> control_pb2.ListLinksResponse:
+        """Measured links between live groups, by from and to."""
+        del context
+        links = self._operations.links()
+        page, token = page_of(links, request.page_size, request.page_token)
+        return control_pb2.ListLinksResponse(links=map(link_to_proto, page), next_page_token=token)
 
     async def GetPlan(
         self, request: control_pb2.GetPlanRequest, context: _Context

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from thunderserve.control.planner.assembly import routes_of
 from thunderserve.control.planner.design import design_of
 from thunderserve.control.planner.flow import Assessment, Evaluator, Seat, predict
+from thunderserve.control.planner.live_links import with_measured_links
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.rescheduling import choose_phases
 from thunderserve.core.catalogue import PROFILES, Catalogue
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thunderserve.core.fleet import Worker
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Gpu
     from thunderserve.core.workload import Workload
@@ -97,6 +99,7 @@ def route_workers(
     slo: Slo = NO_BOUNDS,
     catalogue: Catalogue = PROFILES["tensor_dense"],
     network: Link = NOMINAL_NETWORK,
+    links: Sequence[MeasuredLink] = (),
 ) -> tuple[Route, ...]:
     """Routes between live groups in their present phases.
 
@@ -107,7 +110,8 @@ def route_workers(
         workload: What is expected to arrive; any positive load is answered.
         slo: Bounds to attain; without them the flow balances load.
         catalogue: Where GPU types are looked up; one that it lacks is judged as a plain CPU.
-        network: Every node's port.
+        network: Every node's port, where its links were not measured.
+        links: What was measured between the workers' sidecars.
 
     Returns:
         Routes whose weights sum to 1, or none when nobody can serve.
@@ -115,7 +119,7 @@ def route_workers(
     seats = live_seats(workers, phases, model)
     if not seats:
         return ()
-    problem = live_problem(workers, model, workload, slo, (catalogue, network))
+    problem = live_problem(workers, model, workload, slo, (catalogue, network), links=links)
     return routes_of(Evaluator(problem).assess(seats))
 
 
@@ -130,6 +134,7 @@ def plan_workers(
     slo: Slo = NO_BOUNDS,
     catalogue: Catalogue = PROFILES["tensor_dense"],
     network: Link = NOMINAL_NETWORK,
+    links: Sequence[MeasuredLink] = (),
 ) -> Plan:
     """Phases, routes and predicted figures over the live groups; see `route_workers`.
 
@@ -139,7 +144,7 @@ def plan_workers(
     taking_part = [worker for worker in workers if worker.group_id in phases]
     if not seats:
         return Plan(0, "thunderserve", seed, model.name, (), ())
-    problem = live_problem(workers, model, workload, slo, (catalogue, network))
+    problem = live_problem(workers, model, workload, slo, (catalogue, network), links=links)
     evaluator = Evaluator(problem)
     choices = {
         worker.group_id: live_choices(
@@ -199,6 +204,8 @@ def live_problem(
     workload: Workload,
     slo: Slo,
     hardware: tuple[Catalogue, Link],
+    *,
+    links: Sequence[MeasuredLink] = (),
 ) -> Problem:
     """The live workers' hardware, and what it is to serve.
 
@@ -224,7 +231,8 @@ def live_problem(
         unequal_tp=all(worker.capabilities.unequal_tp for worker in workers),
         unequal_pp=all(worker.capabilities.unequal_pp for worker in workers),
     )
-    return Problem(Cluster(nodes, tuple(types.values())), model, workload, slo, engine)
+    cluster = with_measured_links(Cluster(nodes, tuple(types.values())), links)
+    return Problem(cluster, model, workload, slo, engine)
 
 
 def _local(gpus: Iterable[Gpu], types: Mapping[str, GpuType]) -> Link:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from thunderserve.core.fleet import Worker
     from thunderserve.core.hardware import Link
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Route
     from thunderserve.core.slo import Slo
@@ -60,6 +61,7 @@ def weigh_workers(
     slo: Slo = NO_BOUNDS,
     catalogue: Catalogue = PROFILES["tensor_dense"],
     network: Link = NOMINAL_NETWORK,
+    links: Sequence[MeasuredLink] = (),
 ) -> Weighed:
     """Weigh them for what arrives now.
 
@@ -71,12 +73,13 @@ def weigh_workers(
         workload: What arrives now.
         slo: Bounds to attain; without them the flow balances load.
         catalogue: Where GPU types are looked up; one that it lacks is judged as a plain CPU.
-        network: Every node's port.
+        network: Every node's port, where its links were not measured.
+        links: What was measured between the workers' sidecars.
     """
     seats = live_seats(workers, phases, model)
     if not seats:
         return Weighed(0.0, 0.0, 0.0, (), 0.0)
-    problem = live_problem(workers, model, workload, slo, (catalogue, network))
+    problem = live_problem(workers, model, workload, slo, (catalogue, network), links=links)
     evaluator = Evaluator(problem)
     present = evaluator.assess(seats)
     choices = {
