@@ -17,10 +17,11 @@ from thunderserve.core.errors import (
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import FinishReason
 from thunderserve.engine.emulated import (
+    EmulatedClock,
     EmulatedEngine,
-    EmulatedTimes,
     MemoryExchange,
     MemoryKvPort,
+    PlainTimes,
 )
 from thunderserve.engine.emulated.tokens import Prefix, kv_matches, kv_values
 
@@ -29,20 +30,8 @@ if TYPE_CHECKING:
     from thunderserve.core.request import DecodeLeg
     from thunderserve.engine.model import ModelShape
 
-TIMES = EmulatedTimes(
-    prefill_s=lambda tokens: tokens * 0.5, decode_step_s=lambda batch: batch * 3.0, flip_s=11.0
-)
-
-
-class Clock:
-    """Sleeps no time and adds it up."""
-
-    def __init__(self) -> None:
-        self.slept_s = 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept_s += seconds
-        await asyncio.sleep(0)
+TIMES = PlainTimes(prefill_s_per_token=0.5, decode_s_per_step=3.0, flip_s=11.0)
+SPEED = 1000.0
 
 
 class Fleet:
@@ -50,11 +39,11 @@ class Fleet:
 
     def __init__(self, model: ModelShape, layout: KvLayout) -> None:
         self.model, self.layout = model, layout
-        self.exchange, self.clock = MemoryExchange(), Clock()
+        self.exchange, self.clock = MemoryExchange(), EmulatedClock(SPEED)
 
-    async def engine(self, phase: Phase) -> EmulatedEngine:
+    async def engine(self, phase: Phase, times: PlainTimes = TIMES) -> EmulatedEngine:
         port = MemoryKvPort(self.exchange, timeout_s=0.2)
-        engine = EmulatedEngine(self.model, self.layout, TIMES, port, sleep=self.clock.sleep)
+        engine = EmulatedEngine(self.model, self.layout, times, port, clock=self.clock)
         await engine.start(phase)
         return engine
 
@@ -80,14 +69,43 @@ async def test_pair_answers_as_colocated_when_cache_travels(fleet: Fleet, legs: 
     assert len(expected) == 5
 
 
-async def test_engine_takes_the_time_it_was_told(fleet: Fleet, legs: Any) -> None:
-    """40 prompt tokens at 0.5 s, then 4 steps at 3 s, then a flip."""
+async def test_engine_takes_no_less_than_it_was_told(fleet: Fleet, legs: Any) -> None:
+    """40 prompt tokens at 0.5 s, then 4 steps at 3 s, then a flip; moments exact: see rounds."""
     engine = await fleet.engine(Phase.COLOCATED)
+    began_s = fleet.clock.now_s()
     await answer(engine, legs.decode(room=None))
-    assert fleet.clock.slept_s == 40 * 0.5 + 4 * 3.0
+    answered_s = fleet.clock.now_s()
     await engine.switch(Phase.DECODE)
-    assert fleet.clock.slept_s == 40 * 0.5 + 4 * 3.0 + 11.0
+    assert answered_s - began_s >= 40 * 0.5 + 4 * 3.0
+    assert fleet.clock.now_s() - answered_s >= 11.0
     assert engine.weight_loads == 1
+
+
+async def test_decode_waits_when_memory_is_full(fleet: Fleet, legs: Any) -> None:
+    """Two requests of 45 tokens do not fit in 50, so the second waits for the first."""
+    times = PlainTimes(prefill_s_per_token=0.0, decode_s_per_step=3.0, capacity_tokens=50)
+    engine = await fleet.engine(Phase.COLOCATED, times)
+    first, second = (engine.decode(legs.decode(room=None)) for _ in range(2))
+    await anext(first)
+    waiting = asyncio.ensure_future(anext(second))
+    rest = [chunk async for chunk in first]
+    assert rest[-1].finish_reason is FinishReason.LENGTH
+    assert (await waiting).token_ids
+    await second.aclose()
+
+
+async def test_engine_stands_still_when_its_clock_does(fleet: Fleet, legs: Any) -> None:
+    """And goes on where it was."""
+    engine = await fleet.engine(Phase.COLOCATED)
+    chunks = engine.decode(legs.decode(room=None))
+    await anext(chunks)
+    fleet.clock.slow_down(float("inf"))
+    stuck = asyncio.ensure_future(anext(chunks))
+    await asyncio.wait([stuck], timeout=0.05)
+    assert not stuck.done()
+    fleet.clock.slow_down(1)
+    assert (await stuck).token_ids
+    await chunks.aclose()
 
 
 async def test_decode_fails_when_cache_is_another_prompts(fleet: Fleet, legs: Any) -> None:
@@ -129,7 +147,7 @@ async def test_switch_is_refused_when_a_request_runs(fleet: Fleet, legs: Any) ->
 
 
 async def test_engine_without_port_stays_colocated(model: Any, layout: Any) -> None:
-    engine = EmulatedEngine(model, layout, TIMES, sleep=Clock().sleep)
+    engine = EmulatedEngine(model, layout, TIMES)
     assert engine.capabilities.phases == (Phase.COLOCATED,)
     with pytest.raises(PreconditionError, match="COLOCATED alone"):
         await engine.start(Phase.PREFILL)
@@ -142,7 +160,7 @@ async def test_decode_stops_when_a_stop_token_comes(fleet: Fleet, legs: Any) -> 
     sampling = type(leg.sampling)(max_tokens=5, stop_token_ids=(third,))
     stopped = type(leg)("r", leg.prompt_token_ids, sampling, None)
     chunks = [chunk async for chunk in engine.decode(stopped)]
-    assert len(chunks) == 3
+    assert sum(len(chunk.token_ids) for chunk in chunks) == 3
     assert chunks[-1].finish_reason is FinishReason.STOP
 
 

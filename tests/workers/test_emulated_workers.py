@@ -22,7 +22,7 @@ from thunderserve.core.errors import (
 from thunderserve.core.kv import KvLayout
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import FinishReason, TransferReport, WireMode
-from thunderserve.engine.emulated import EmulatedEngine, EmulatedTimes
+from thunderserve.engine.emulated import EmulatedEngine, PlainTimes
 from thunderserve.engine.model import ModelShape
 from thunderserve.kvlink.engine_port import EnginePort
 from thunderserve.runtime.errors import error_from_rpc
@@ -137,7 +137,7 @@ async def test_engine_does_not_come_up_when_sidecar_is_away(tmp_path: Path) -> N
     """The message names the socket."""
     shape = ModelShape(2, 2, 64, 1000, 64, "bfloat16")
     layout = KvLayout("m", 2, 2, 64, 16, "bfloat16")
-    times = EmulatedTimes(prefill_s=lambda _: 0, decode_step_s=lambda _: 0)
+    times = PlainTimes(prefill_s_per_token=0.0, decode_s_per_step=0.0)
     port = EnginePort(tmp_path / "engine", connect_timeout_s=0.1)
     engine = EmulatedEngine(shape, layout, times, port)
     with pytest.raises(EngineFailedError, match=f"no kvlink sidecar at {tmp_path}/engine"):

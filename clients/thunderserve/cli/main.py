@@ -13,7 +13,7 @@ from thunderserve.console.ending import run_app
 from thunderserve.console.output import OutputFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from thunderserve.cli.options import FleetOptions
 
@@ -100,8 +100,29 @@ def _up(
     output: Annotated[
         OutputFormat, typer.Option("--output", "-o", help="json writes the endpoints as one line.")
     ] = OutputFormat.TABLE,
+    emulated: Annotated[
+        str,
+        typer.Option(
+            help="Emulate a cluster in one process instead: a preset's name, or a YAML file. "
+            "The options below are for it.",
+        ),
+    ] = "",
+    workload: Annotated[str, typer.Option(help="What to plan for.")] = "azure-conv",
+    rate: Annotated[float | None, typer.Option(help="Requests per second to plan for.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A plan file; planned for the workload when left out.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Emulated seconds per real second.")] = 1.0,
+    kvlink: Annotated[
+        str, typer.Option(help="real sidecars and sockets, or modelled: in memory.")
+    ] = "real",
 ) -> None:
     """Run a whole fleet on this machine until Ctrl-C."""
+    if emulated:
+        settings = {"cluster": emulated, "workload": workload, "rate_rps": rate, "plan": plan}
+        settings |= {"speed": speed, "kvlink": kvlink, "http_port": http_port}
+        _up_emulated(settings | ({"model": model_name} if model_name else {}), run_dir, output)
+        return
     from thunderserve.cli.up import up  # noqa: PLC0415 - `--help` must not wait for gRPC
 
     options = _options(
@@ -116,6 +137,18 @@ def _up(
         http_port=http_port,
     )
     asyncio.run(up(options, run_dir, output))
+
+
+def _up_emulated(
+    settings: Mapping[str, object], run_dir: Path | None, output: OutputFormat
+) -> None:
+    import uvloop  # noqa: PLC0415 - as above
+
+    from thunderserve.cli.emulated.options import EmulatedOptions  # noqa: PLC0415 - as above
+    from thunderserve.cli.emulated.up import up_emulated  # noqa: PLC0415 - as above
+    from thunderserve.runtime.config import build_config  # noqa: PLC0415 - as above
+
+    uvloop.run(up_emulated(build_config(EmulatedOptions, settings), run_dir, output))
 
 
 def _demo(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thunderserve.cli.options import FleetOptions
 
-__all__ = ["describe", "stop_on_signals", "unless_stopped", "up"]
+__all__ = ["announce", "describe", "stop_on_signals", "unless_stopped", "up"]
 
 _WELCOME = """
 The fleet serves {model}. Stop it with Ctrl-C; its logs are in {run}.
@@ -51,7 +51,7 @@ async def up(options: FleetOptions, run: Path | None, output: OutputFormat) -> N
         say(f"starting; logs are in {fleet.run}")
         if not await unless_stopped(stopping, _start(fleet)):
             return
-        _announce(fleet, output)
+        announce(describe(fleet), _welcome(fleet), output)
         await unless_stopped(stopping, _watch(fleet))
         say("stopping")
 
@@ -97,13 +97,14 @@ def _welcome(fleet: LocalFleet) -> str:
     )
 
 
-def _announce(fleet: LocalFleet, output: OutputFormat) -> None:
+def announce(description: dict[str, Any], welcome: str, output: OutputFormat) -> None:
+    """Say on stdout where a fleet is: to a person, or to a program."""
     if output is OutputFormat.TABLE:
-        text = _welcome(fleet)
+        text = welcome
     elif output is OutputFormat.JSON:
-        text = json.dumps(describe(fleet)) + "\n"  # one line, so that a program can wait for it
+        text = json.dumps(description) + "\n"  # one line, so that a program can wait for it
     else:
-        text = yaml.safe_dump(describe(fleet), sort_keys=False)
+        text = yaml.safe_dump(description, sort_keys=False)
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -42,7 +42,8 @@ class Membership:
             membership.notify()  # the phase changed: tell it now
 
     Control's absence is no error: the next address is tried, with growing delays, for ever. On
-    leaving the block the member says goodbye, so that it is not missed for a whole lease.
+    leaving the block the member says goodbye, so that it is not missed for a whole lease; where the
+    block is cancelled, the member is to be gone at once, as a killed process is, and says nothing.
 
     Args:
         addresses: `host:port` of every control replica; at least one.
@@ -81,7 +82,8 @@ class Membership:
         self._leaving = True
         self.notify()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=GOODBYE_TIMEOUT_S)
+            if kind is not asyncio.CancelledError:
+                await asyncio.wait([self._task], timeout=GOODBYE_TIMEOUT_S)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task

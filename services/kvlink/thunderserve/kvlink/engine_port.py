@@ -30,19 +30,19 @@ class EnginePort:
 
     Args:
         socket_path: The sidecar's `engine_socket`.
-        timeout_s: For a room to be reserved by the other side, or to arrive.
+        timeout_s: For a room to be reserved by the other side, or to arrive: as long as the
+            sidecar gives a transfer.
         connect_timeout_s: For the sidecar to come up.
     """
 
     def __init__(
-        self, socket_path: Path, *, timeout_s: float = 30.0, connect_timeout_s: float = 10.0
+        self, socket_path: Path, *, timeout_s: float = 120.0, connect_timeout_s: float = 10.0
     ) -> None:
         self._path = socket_path
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
         self._client: EngineClient | None = None
         self._layout: KvLayout | None = None
-        self._rooms = _Rooms()
         self._rooms = _Rooms()
 
     async def open(self, phase: Phase, layout: KvLayout) -> None:
@@ -57,6 +57,17 @@ class EnginePort:
         if client is not None:
             await asyncio.to_thread(client.close)
 
+    async def wait_reserved(self, room: int) -> None:
+        """Wait until the decode side has memory for the room."""
+        place = self._rooms.place(room)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await place.reserved.wait()
+            place.check()
+        except BaseException as error:
+            self.abort(room, str(error) or type(error).__name__)
+            raise _transfer_error(room, error, self._timeout_s) from error
+
     async def send(self, room: int, values: npt.NDArray[np.uint16], aux: bytes) -> None:
         """Send a room's cache; returns when the decode side has it."""
         client, place = self._opened(), self._rooms.place(room)
@@ -68,10 +79,9 @@ class EnginePort:
                 await place.ended.wait()
             place.check()
         except BaseException as error:
-            client.abort(room, str(error) or type(error).__name__)
+            self.abort(room, str(error) or type(error).__name__)
             raise _transfer_error(room, error, self._timeout_s) from error
-        finally:
-            self._rooms.forget(room)
+        self._rooms.forget(room)
 
     async def receive(
         self, room: int, peer_address: str, page_count: int
@@ -86,11 +96,16 @@ class EnginePort:
                 await place.ended.wait()
             place.check()
         except BaseException as error:
-            client.abort(room, str(error) or type(error).__name__, peer_address)
+            self.abort(room, str(error) or type(error).__name__, peer_address)
             raise _transfer_error(room, error, self._timeout_s) from error
-        finally:
-            self._rooms.forget(room)
+        self._rooms.forget(room)
         return values, place.aux
+
+    def abort(self, room: int, reason: str, peer_address: str = "") -> None:
+        """End a room on both sides; the peer's address is needed before it is reserved."""
+        self._rooms.forget(room)
+        if self._client is not None:
+            self._client.abort(room, reason, peer_address)
 
     def _shape(self, page_count: int) -> tuple[int, ...]:
         layout = self._layout

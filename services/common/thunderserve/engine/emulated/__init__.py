@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from thunderserve.engine.emulated.engine import EmulatedEngine
+from thunderserve.engine.emulated.clock import EmulatedClock
+from thunderserve.engine.emulated.engine import Batching, EmulatedEngine
 from thunderserve.engine.emulated.memory_port import MemoryExchange, MemoryKvPort
+from thunderserve.engine.emulated.network import EmulatedNetwork
 from thunderserve.engine.emulated.port import KvPort
-from thunderserve.engine.emulated.times import EmulatedTimes
+from thunderserve.engine.emulated.times import CostTimes, EmulatedTimes, PlainTimes
 
-__all__ = ["EmulatedEngine", "EmulatedTimes", "KvPort", "MemoryExchange", "MemoryKvPort"]
+__all__ = [
+    "Batching",
+    "CostTimes",
+    "EmulatedClock",
+    "EmulatedEngine",
+    "EmulatedNetwork",
+    "EmulatedTimes",
+    "KvPort",
+    "MemoryExchange",
+    "MemoryKvPort",
+    "PlainTimes",
+]

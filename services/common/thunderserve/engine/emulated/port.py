@@ -24,6 +24,13 @@ class KvPort(Protocol):
             UnavailableError: The sidecar cannot be reached, or refused the layout.
         """
 
+    async def wait_reserved(self, room: int) -> None:
+        """Prefill: until the decode side has memory for the room.
+
+        Raises:
+            TransferError: The decode side gave it up, or did not come.
+        """
+
     async def send(self, room: int, values: npt.NDArray[np.uint16], aux: bytes) -> None:
         """Send a room's cache; returns when the decode side has it.
 
@@ -44,6 +51,9 @@ class KvPort(Protocol):
         Raises:
             TransferError: It did not arrive.
         """
+
+    def abort(self, room: int, reason: str) -> None:
+        """End a room that this side will not go on with; harmless for one that has ended."""
 
     async def close(self) -> None:
         """End what is open; safe to call twice."""

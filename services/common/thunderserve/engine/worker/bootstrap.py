@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from thunderserve.api.worker.v1 import worker_pb2_grpc
 from thunderserve.core.fleet import Worker
 from thunderserve.engine.host import EngineHost
 from thunderserve.engine.worker.config import EngineKind, WorkerConfig, parse_gpus
-from thunderserve.engine.worker.engines import emulated_engine, sglang_engine
+from thunderserve.engine.worker.emulated_engine import emulated_engine
 from thunderserve.engine.worker.phases import discover_phases
 from thunderserve.engine.worker.servicer import WorkerServicer
+from thunderserve.engine.worker.sglang_engine import sglang_engine
 from thunderserve.engine.worker.waiting import unless_set
 from thunderserve.runtime.membership import Membership
 from thunderserve.runtime.plan_watch import PlanWatch
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from thunderserve.engine.emulated import KvPort
     from thunderserve.engine.engine import Engine, KvLink
 
-__all__ = ["Sidecar", "serve_worker"]
+__all__ = ["MakeEngine", "Sidecar", "make_engine", "serve_worker"]
 
 _log = logging.getLogger(__name__)
+
+MakeEngine = Callable[["WorkerConfig", "KvPort | None"], "Engine"]
 
 
 class Sidecar(Protocol):
@@ -44,11 +48,29 @@ class Sidecar(Protocol):
         """Send and receive KV bytes; the SGLang engine does so through its plugin instead."""
 
 
-async def serve_worker(config: WorkerConfig, stopping: asyncio.Event, sidecar: Sidecar) -> None:
+def make_engine(config: WorkerConfig, port: KvPort | None) -> Engine:
+    """The engine that a configuration asks for; SGLang finds its sidecar itself."""
+    if config.engine is EngineKind.SGLANG:
+        return sglang_engine(config)
+    return emulated_engine(config, port)
+
+
+async def serve_worker(
+    config: WorkerConfig,
+    stopping: asyncio.Event,
+    sidecar: Sidecar,
+    make_engine: MakeEngine = make_engine,
+) -> None:
     """Serve until `stopping` is set or the engine is lost.
 
     The gRPC server opens, and the worker attaches to its fleet, when the engine is ready. At the
     end it leaves the fleet first, so that routers send nothing more, then drains.
+
+    Args:
+        config: The worker's.
+        stopping: Ends it.
+        sidecar: How it reaches the kvlink sidecar beside it.
+        make_engine: Makes the engine, not started, from the configuration and the sidecar's port.
 
     Raises:
         EngineFailedError: The engine did not come up, or was lost.
@@ -59,7 +81,9 @@ async def serve_worker(config: WorkerConfig, stopping: asyncio.Event, sidecar: S
         link = None
         if config.kvlink_local_address:
             link = await stack.enter_async_context(sidecar.link(config.kvlink_local_address))
-        host = EngineHost(_engine(config, sidecar), link)
+        socket = config.kvlink_engine_socket
+        engine = make_engine(config, sidecar.port(socket) if socket else None)
+        host = EngineHost(engine, link)
         stack.push_async_callback(host.stop)
         _log.info("%s starts its engine in phase %s", config.group_id, config.phase)
         if await unless_set(stopping, host.start(config.phase)) is None:
@@ -72,13 +96,6 @@ async def serve_worker(config: WorkerConfig, stopping: asyncio.Event, sidecar: S
             if lost := await unless_set(stopping, host.wait_failed()):
                 raise lost[0]
         await stop_server(server, config.drain_timeout_s)
-
-
-def _engine(config: WorkerConfig, sidecar: Sidecar) -> Engine:
-    if config.engine is EngineKind.SGLANG:
-        return sglang_engine(config)
-    socket = config.kvlink_engine_socket
-    return emulated_engine(config, sidecar.port(socket) if socket else None)
 
 
 async def _serve(config: WorkerConfig, host: EngineHost, instance_id: str) -> grpc.aio.Server:

@@ -40,8 +40,13 @@ class WorkerConfig:
         cpu_threads: Threads of each rank where `device` is cpu.
         drain_timeout_s: How long requests in flight may take at a stop, or at a switch that does
             not say.
-        emulated_*: Times the emulated engine takes: seconds per prompt token, per step of a batch,
-            for its start, and for a change of phase.
+        emulated_profile: Hardware catalogue by which the emulated engine takes the time that `gpus`
+            would; without one it takes the two times below.
+        emulated_prefill_s_per_token: Of every prompt token.
+        emulated_decode_s_per_step: Of every step of a batch.
+        emulated_start_s: Of its start.
+        emulated_flip_s: Of a change of phase.
+        emulated_speed: Emulated seconds per real one; all of the above are emulated seconds.
         emulated_kv_ratio: Share of the real volume of KV bytes that it sends.
     """
 
@@ -72,6 +77,8 @@ class WorkerConfig:
     emulated_decode_s_per_step: float = 0.02
     emulated_start_s: float = 0.0
     emulated_flip_s: float = 0.1
+    emulated_profile: str = ""
+    emulated_speed: float = 1.0
     emulated_kv_ratio: float = 1.0
 
     def __post_init__(self) -> None:
@@ -84,6 +91,10 @@ class WorkerConfig:
         for name in _NEVER_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be >= 0", param=name)
+        if not self.emulated_speed > 0:
+            raise ConfigError(
+                f"emulated_speed is {self.emulated_speed}; it must be > 0", param="emulated_speed"
+            )
         if not 0 < self.emulated_kv_ratio <= 1:
             raise ConfigError(
                 f"emulated_kv_ratio is {self.emulated_kv_ratio}; it must be in (0, 1]",

@@ -1,0 +1,1 @@
+"""`thunderserve up --emulated`: a whole fleet in one process, on engines that compute nothing."""
