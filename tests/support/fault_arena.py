@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fault_proxy import Fault, FaultProxy
-from identities import issue
+from identities import SERVER_NAME, bulk_context, issue
 from kvlink_sides import Side, free_port, random_cache, start_side
 
 from thunderserve.core.kv import KvLayout
@@ -116,6 +116,13 @@ class Arena:
         async with asyncio.timeout(5):
             while descriptors() > self.baseline:  # noqa: ASYNC110 - nobody tells of a closed one
                 await asyncio.sleep(0.01)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the decode side, with a certificate of another sidecar."""
+        host, _, port = self.decode.config.address.rpartition(":")
+        return await asyncio.open_connection(
+            host, int(port), ssl=bulk_context(), server_hostname=SERVER_NAME
+        )
 
     def _send(self, room: int) -> None:
         client = self.prefill.client

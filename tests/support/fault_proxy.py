@@ -80,6 +80,7 @@ class FaultProxy:
         self._faults: deque[Fault] = deque()
         self._connections: set[asyncio.Task[None]] = set()
         self._control: set[asyncio.Task[None]] = set()
+        self._forgotten = asyncio.Event()
         self.connection_count = 0
 
     async def listen(self, port: int) -> None:
@@ -95,6 +96,11 @@ class FaultProxy:
         """End all bulk connections, so that the next transfers open new ones."""
         self._faults.clear()
         await _end(self._connections)
+
+    def forget_connections(self) -> None:
+        """What a NAT does to idle ones: nothing passes any more, and nobody is told."""
+        self._forgotten.set()
+        self._forgotten = asyncio.Event()
 
     async def close(self) -> None:
         """Take no more connections."""
@@ -121,10 +127,9 @@ class FaultProxy:
                 server_hostname=SERVER_NAME,
             )
             ends = (writer, upstream)
-            forth = _Pump(reader, upstream, ends, fault, Direction.FORTH)
-            await asyncio.gather(
-                forth.run(), _Pump(back, writer, ends, fault, Direction.BACK).run()
-            )
+            forth = _Pump(reader, upstream, ends, fault, Direction.FORTH, forgotten=self._forgotten)
+            backward = _Pump(back, writer, ends, fault, Direction.BACK, forgotten=self._forgotten)
+            await asyncio.gather(forth.run(), backward.run())
         except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
@@ -144,15 +149,20 @@ class _Pump:
         ends: tuple[asyncio.StreamWriter, ...],
         fault: Fault,
         direction: Direction,
+        *,
+        forgotten: asyncio.Event,
     ) -> None:
         self._reader, self._writer, self._ends = reader, writer, ends
         self._fault = fault if fault.direction is direction else Fault()
+        self._forgotten = forgotten
         self._passed_bytes = 0
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self) -> None:
         while data := await self._reader.read(self._fault.piece_bytes):
+            if self._forgotten.is_set():
+                await _for_ever()
             left = self._left_bytes()
             self._writer.write(self._flipped(data[:left]))
             await self._writer.drain()
@@ -182,7 +192,7 @@ class _Pump:
 
     async def _cut(self, cut: Cut) -> None:
         if cut is Cut.BLACKHOLE:
-            await asyncio.Event().wait()
+            await _for_ever()
         for end in self._ends:
             if cut is Cut.RST:
                 raw = end.get_extra_info("socket")
@@ -196,3 +206,7 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hostile_frames import Attack, Scene, attacks, good_transfer
-from identities import SERVER_NAME, bulk_context
 
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec import Int4Codec
@@ -27,7 +26,7 @@ COMMITTED_BYTES = 60
 
 async def say(arena: Arena, *pieces: bytes) -> bytes:
     """Speak to the decode side as a prefill side would: COMMITTED, or nothing when it hangs up."""
-    reader, writer = await connect(arena)
+    reader, writer = await arena.connect()
     with contextlib.suppress(ConnectionError):
         for piece in pieces:
             writer.write(piece)
@@ -38,13 +37,6 @@ async def say(arena: Arena, *pieces: bytes) -> bytes:
         return b""
     finally:
         writer.transport.abort()
-
-
-async def connect(arena: Arena) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, _, port = arena.decode.config.address.rpartition(":")
-    return await asyncio.open_connection(
-        host, int(port), ssl=bulk_context(), server_hostname=SERVER_NAME
-    )
 
 
 async def check_arrived(arena: Arena, room: Scene) -> None:
@@ -111,7 +103,7 @@ async def test_replay_is_refused_when_the_room_has_ended(arena: Arena) -> None:
 async def test_second_connection_is_refused_when_a_room_has_one(arena: Arena) -> None:
     """It cannot disturb the first, which goes on."""
     room = await scene(arena)
-    reader, writer = await connect(arena)
+    reader, writer = await arena.connect()
     writer.write(room.page(0))
     while not arena.decode.engine.caches[room.room].any():  # noqa: ASYNC110 - a thread writes it
         await asyncio.sleep(0.001)

@@ -47,7 +47,7 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         stack.callback(links.close)
         stack.push_async_callback(exchange.close)
         sending = Sending(exchange, links)
-        receiving = Receiving(exchange, _buffers(config))
+        receiving = Receiving(exchange, _buffers(config), config.stall_timeout_s)
         engines = EngineServer(exchange, sending, receiving, _buffers(config))
 
         engine_socket = Listener(engines.serve)

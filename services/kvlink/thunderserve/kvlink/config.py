@@ -10,6 +10,13 @@ from thunderserve.core.request import WireMode
 
 __all__ = ["KvlinkConfig"]
 
+_POSITIVE = (
+    "max_rooms",
+    "max_frame_bytes",
+    "buffer_count",
+    "stall_timeout_s",
+    "transfer_timeout_s",
+)
 _EVERYWHERE = ("0.0.0.0", "[::]", "")  # noqa: S104 - recognised here, not bound
 
 
@@ -27,6 +34,7 @@ class KvlinkConfig:
         max_rooms: Transfers open at once; more are refused.
         max_frame_bytes: 16-bit bytes of one frame.
         buffer_count: Frames held in memory at once, sending and receiving each.
+        stall_timeout_s: A frame of which no byte comes for so long fails its room.
         transfer_timeout_s: From the first word about a room to its end.
         forget_after_s: How long an ended room can still be asked about.
     """
@@ -40,6 +48,7 @@ class KvlinkConfig:
     max_rooms: int = 512
     max_frame_bytes: int = 4 * 1024 * 1024
     buffer_count: int = 8
+    stall_timeout_s: float = 10.0
     transfer_timeout_s: float = 120.0
     forget_after_s: float = 60.0
 
@@ -51,7 +60,7 @@ class KvlinkConfig:
             )
         if self.wire_mode is WireMode.DEFAULT:
             raise ConfigError("wire_mode is default; choose int4 or raw16", param="wire_mode")
-        for name in ("max_rooms", "max_frame_bytes", "buffer_count", "transfer_timeout_s"):
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)
         self._check_address()

@@ -41,9 +41,10 @@ _CODECS = {codec.mode: codec for codec in (Raw16Codec, Int4Codec)}
 class Receiving:
     """Moves pages from the peers to the engine."""
 
-    def __init__(self, exchange: Exchange, buffers: BufferPool) -> None:
+    def __init__(self, exchange: Exchange, buffers: BufferPool, stall_timeout_s: float) -> None:
         self._exchange = exchange
         self._buffers = buffers
+        self._stall_timeout_s = stall_timeout_s
 
     async def reserve(
         self, session: Session, number: int, peer_address: str, page_count: int
@@ -98,7 +99,8 @@ class Receiving:
                 header = decode_header(header_bytes, self._buffers.buffer_bytes)
                 room = self._enter(header, stream, room)
                 async with self._buffers.take(header.payload_bytes) as payload:
-                    await stream.read_into(payload)
+                    # It holds a buffer that others wait for.
+                    await stream.read_into(payload, self._stall_timeout_s)
                     await self._take(room, header, payload)
                 if room.state is TransferState.COMMITTED:
                     await stream.write(_committed(header))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from thunderserve.kvlink.transport.buffers import BufferPool
 from thunderserve.kvlink.transport.listener import Listener
 from thunderserve.kvlink.transport.splice import splice
-from thunderserve.kvlink.transport.stream import ByteStream, StreamClosedError
+from thunderserve.kvlink.transport.stream import ByteStream, StreamClosedError, StreamStalledError
 from thunderserve.kvlink.transport.tls import TlsPort, dial
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ByteStream",
     "Listener",
     "StreamClosedError",
+    "StreamStalledError",
     "TlsPort",
     "dial",
     "splice",

@@ -8,6 +8,7 @@ a slow reader slows the sender down and no memory grows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, cast
 
 from thunderserve.core.errors import UnavailableError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["ByteStream", "StreamClosedError", "split_address"]
+__all__ = ["ByteStream", "StreamClosedError", "StreamStalledError", "split_address"]
 
 _LOOK_AHEAD_BYTES = 64 * 1024
 # So much is encrypted at once: it stays in the processor's cache, and waits as ciphertext.
@@ -30,6 +31,10 @@ class StreamClosedError(UnavailableError):
     def __init__(self, message: str, *, clean: bool = False) -> None:
         super().__init__(message)
         self.clean = clean
+
+
+class StreamStalledError(UnavailableError):
+    """The connection is open, and what is on its way does not come."""
 
 
 class ByteStream(asyncio.BufferedProtocol):
@@ -73,11 +78,16 @@ class ByteStream(asyncio.BufferedProtocol):
         self._resume()
         return taken
 
-    async def read_into(self, view: memoryview) -> None:
+    async def read_into(self, view: memoryview, stall_s: float | None = None) -> None:
         """Fill `view`.
+
+        Args:
+            view: The reader's memory; bytes are received straight into it.
+            stall_s: Longest time without a byte; None waits for ever.
 
         Raises:
             StreamClosedError: The connection ended first; clean when not a byte of it came.
+            StreamStalledError: Nothing came for `stall_s`.
         """
         taken = min(len(view), self._end - self._start)
         view[:taken] = self._ahead[self._start : self._start + taken]
@@ -89,7 +99,7 @@ class ByteStream(asyncio.BufferedProtocol):
         self._target = view[taken:]
         self._resume()
         try:
-            await self._wait_readable()
+            await self._wait_filled(stall_s)
         except StreamClosedError as error:
             untouched = self._target is not None and len(self._target) == len(view)
             raise StreamClosedError(str(error), clean=untouched) from error
@@ -128,6 +138,17 @@ class ByteStream(asyncio.BufferedProtocol):
                 self._writable = None
         if self._closed is not None:
             raise StreamClosedError(self._closed)
+
+    async def _wait_filled(self, stall_s: float | None) -> None:
+        """Until the target is full, however long it takes while bytes come."""
+        missing_bytes = 0
+        while self._target is not None and missing_bytes != len(self._target):
+            missing_bytes = len(self._target)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stall_s):
+                    await self._wait_readable()
+        if self._target is not None:
+            raise StreamStalledError(f"no byte came within {stall_s} s")
 
     async def _wait_readable(self) -> None:
         self._readable = asyncio.get_running_loop().create_future()
