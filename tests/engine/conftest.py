@@ -83,12 +83,15 @@ class FakeKvLink:
     """Remembers what was announced."""
 
     announced: list[tuple[int, WireMode]] = field(default_factory=list)
+    stuck: bool = False
 
     async def announce(self, room: int, wire_mode: WireMode) -> None:
         self.announced.append((room, wire_mode))
 
     async def report(self, room: int) -> TransferReport:
         assert room in [announced for announced, _ in self.announced]
+        if self.stuck:
+            await asyncio.Event().wait()
         return REPORT
 
 

@@ -13,6 +13,7 @@ from thunderserve.core.errors import (
     EngineBusyError,
     EngineFailedError,
     PreconditionError,
+    UnavailableError,
 )
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import TransferReport, WireMode
@@ -97,17 +98,47 @@ async def test_switch_waits_for_leg_when_one_is_in_flight(
     assert report.drain_s > 0
 
 
-async def test_switch_leaves_phase_when_leg_outlives_drain_timeout(
+async def test_switch_sends_legs_away_when_they_outlive_the_drain_timeout(
     host: EngineHost, engine: Any, legs: Any
 ) -> None:
+    """They end with an error that routers retry elsewhere; the engine has let go of them."""
     reader = asyncio.create_task(_read(host, legs))
     await _until(lambda: host.in_flight == 1)
-    with pytest.raises(EngineBusyError, match=r"1 requests are still in flight after 0\.01 s"):
-        await host.switch(Phase.PREFILL, drain_timeout_s=0.01, plan_epoch=1)
-    assert (host.phase, host.state) == (Phase.DECODE, HostState.SERVING)
-    assert engine.switched == []
-    engine.finish.set()
-    assert await reader == [7, 8]
+    await host.switch(Phase.PREFILL, drain_timeout_s=0.01, plan_epoch=1)
+    with pytest.raises(UnavailableError, match="changes its phase to PREFILL"):
+        await reader
+    assert not reader.cancelled()
+    assert (host.phase, host.in_flight, engine.closed_legs) == (Phase.PREFILL, 0, 1)
+
+
+async def test_switch_sends_a_leg_away_when_its_reader_is_slow(
+    host: EngineHost, engine: Any, legs: Any
+) -> None:
+    """The reader is left alone until it asks for the next token."""
+    chunks = host.decode(legs.decode())
+    await anext(chunks)
+    switch = asyncio.create_task(host.switch(Phase.PREFILL, drain_timeout_s=0.01, plan_epoch=1))
+    await asyncio.sleep(0.05)
+    with pytest.raises(UnavailableError, match="go on with another one"):
+        await anext(chunks)
+    await switch
+    assert engine.closed_legs == 1
+
+
+async def test_switch_sends_a_prefill_away_when_its_cache_is_not_taken(
+    engine: Any, kvlink: Any, legs: Any
+) -> None:
+    """The first token is out, and the decode side never answers."""
+    kvlink.stuck = True
+    host = EngineHost(engine, kvlink)
+    await host.start(Phase.PREFILL)
+    events = host.prefill(legs.prefill())
+    assert await anext(events) == 7
+    waiting = asyncio.ensure_future(anext(events))
+    await host.switch(Phase.DECODE, drain_timeout_s=0.01, plan_epoch=1)
+    with pytest.raises(UnavailableError):
+        await waiting
+    await host.stop()
 
 
 async def test_switch_retries_when_engine_is_busy(host: EngineHost, engine: Any) -> None:
@@ -116,10 +147,12 @@ async def test_switch_retries_when_engine_is_busy(host: EngineHost, engine: Any)
     assert engine.switched == [Phase.PREFILL]
 
 
-async def test_switch_gives_up_when_engine_stays_busy(host: EngineHost, engine: Any) -> None:
+async def test_switch_gives_up_when_engine_stays_busy(engine: Any) -> None:
     engine.switch_errors = [EngineBusyError("not idle")] * 50
+    host = EngineHost(engine, let_go_s=0.12)
+    await host.start(Phase.DECODE)
     with pytest.raises(EngineBusyError):
-        await host.switch(Phase.PREFILL, drain_timeout_s=0.12, plan_epoch=1)
+        await host.switch(Phase.PREFILL, drain_timeout_s=5, plan_epoch=1)
     assert 45 < len(engine.switch_errors) < 50
     assert (host.phase, host.state) == (Phase.DECODE, HostState.SERVING)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -18,13 +17,16 @@ from thunderserve.core.errors import (
 )
 from thunderserve.core.fleet import Heartbeat
 from thunderserve.core.plan import Phase
+from thunderserve.engine.legs import Legs
 from thunderserve.engine.states import HostState, PrefillEvent, SwitchReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from contextlib import AbstractContextManager
 
     from thunderserve.core.request import DecodeLeg, PrefillLeg, TokenChunk
     from thunderserve.engine.engine import Engine, KvLink
+    from thunderserve.engine.legs import Leg
 
 __all__ = ["EngineHost"]
 
@@ -32,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-# An engine that has answered its last request may need a moment to let go of it.
 BUSY_RETRY_S = 0.05
 
 
@@ -43,6 +44,7 @@ class EngineHost:
         engine: Not started yet.
         kvlink: The sidecar; None where the engine only ever runs colocated.
         clock: Seconds that never go back.
+        let_go_s: An engine that has answered or lost its last request may need so long to let go.
     """
 
     def __init__(
@@ -51,16 +53,16 @@ class EngineHost:
         kvlink: KvLink | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        let_go_s: float = 5.0,
     ) -> None:
         self._engine = engine
         self._kvlink = kvlink
         self._clock = clock
+        self._let_go_s = let_go_s
         self._phase = Phase.COLOCATED
         self._state = HostState.STOPPED
-        self._in_flight = 0
+        self._legs = Legs()
         self._plan_epoch = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._listeners: list[Callable[[], None]] = []
         self._failure: asyncio.Future[EngineFailedError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -83,7 +85,7 @@ class EngineHost:
     @property
     def in_flight(self) -> int:
         """Legs that have not ended."""
-        return self._in_flight
+        return len(self._legs)
 
     @property
     def plan_epoch(self) -> int:
@@ -95,7 +97,7 @@ class EngineHost:
         """What the control plane is told of this worker."""
         return Heartbeat(
             plan_epoch=self._plan_epoch,
-            in_flight=self._in_flight,
+            in_flight=len(self._legs),
             phase=self._phase,
             weight_loads=self._engine.weight_loads,
             process_id=os.getpid(),
@@ -140,15 +142,10 @@ class EngineHost:
             PreconditionError: Not in phase PREFILL now.
             TransferError: The decode side did not take the cache.
         """
-        kvlink, room = self._kvlink, leg.transfer.room
-        if kvlink is None:
-            raise PreconditionError("this worker has no kvlink sidecar; it serves COLOCATED alone")
-        with self._leg(Phase.PREFILL):
-            await kvlink.announce(room, leg.transfer.wire_mode)
-            async with aclosing(self._engine.prefill(leg)) as tokens:
-                async for token in tokens:
-                    yield token
-            yield await kvlink.report(room)
+        with self._leg(Phase.PREFILL) as running:
+            async with aclosing(running.follow(self._prefilled(leg))) as events:
+                async for event in events:
+                    yield event
 
     async def decode(self, leg: DecodeLeg) -> AsyncGenerator[TokenChunk, None]:
         """Every token of the answer, the first one included.
@@ -157,10 +154,20 @@ class EngineHost:
             PreconditionError: Not in phase DECODE, or COLOCATED for a leg without transfer.
             TransferError: The cache did not arrive.
         """
-        with self._leg(Phase.COLOCATED if leg.transfer is None else Phase.DECODE):
-            async with aclosing(self._engine.decode(leg)) as chunks:
+        with self._leg(Phase.COLOCATED if leg.transfer is None else Phase.DECODE) as running:
+            async with aclosing(running.follow(self._engine.decode(leg))) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    async def _prefilled(self, leg: PrefillLeg) -> AsyncGenerator[PrefillEvent, None]:
+        kvlink, room = self._kvlink, leg.transfer.room
+        if kvlink is None:
+            raise PreconditionError("this worker has no kvlink sidecar; it serves COLOCATED alone")
+        await kvlink.announce(room, leg.transfer.wire_mode)
+        async with aclosing(self._engine.prefill(leg)) as tokens:
+            async for token in tokens:
+                yield token
+        yield await kvlink.report(room)
 
     async def switch(
         self, phase: Phase, *, drain_timeout_s: float, plan_epoch: int
@@ -171,13 +178,14 @@ class EngineHost:
 
         Args:
             phase: The new one; the present one is no work.
-            drain_timeout_s: How long legs in flight, and an engine not yet idle, may take.
+            drain_timeout_s: How long legs in flight may take; those that take longer end with
+                UnavailableError, and routers go on with them elsewhere.
             plan_epoch: The plan that asks for it.
 
         Raises:
             ConflictError: A higher epoch was seen.
             PreconditionError: Not serving, or the engine cannot change its phase so.
-            EngineBusyError: Not idle in time; unchanged, and serving as before.
+            EngineBusyError: The engine did not become idle; unchanged, and serving as before.
             EngineFailedError: The engine is lost.
         """
         self._check_switch(phase, plan_epoch)
@@ -204,9 +212,9 @@ class EngineHost:
     async def _switch(self, phase: Phase, drain_timeout_s: float) -> SwitchReport:
         started = self._clock()
         try:
-            await self._drain(drain_timeout_s)
+            await self._drain(phase, drain_timeout_s)
             drained = self._clock()
-            await self._switch_engine(phase, deadline=started + drain_timeout_s)
+            await self._switch_engine(phase, deadline=drained + self._let_go_s)
         except (EngineBusyError, PreconditionError) as error:
             _log.warning("still %s, not %s: %s", self._phase, phase, error)
             self._enter(HostState.SERVING)
@@ -220,13 +228,13 @@ class EngineHost:
         _log.info("now %s: drained %.3f s, switched %.3f s", phase, report.drain_s, report.switch_s)
         return report
 
-    async def _drain(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
-            raise EngineBusyError(
-                f"{self._in_flight} requests are still in flight after {timeout_s} s"
-            ) from None
+    async def _drain(self, phase: Phase, timeout_s: float) -> None:
+        if await self._legs.drain(timeout_s):
+            return
+        _log.warning("%d requests outlived %s s and go on elsewhere", len(self._legs), timeout_s)
+        self._legs.send_away(f"this group changes its phase to {phase}; go on with another one")
+        if not await self._legs.drain(self._let_go_s):
+            raise EngineBusyError(f"{len(self._legs)} requests did not let go")
 
     async def _switch_engine(self, phase: Phase, deadline: float) -> None:
         while True:
@@ -237,20 +245,12 @@ class EngineHost:
                     raise
             await asyncio.sleep(BUSY_RETRY_S)
 
-    @contextlib.contextmanager
-    def _leg(self, phase: Phase) -> Iterator[None]:
+    def _leg(self, phase: Phase) -> AbstractContextManager[Leg]:
         if self._state is not HostState.SERVING or self._phase is not phase:
             raise PreconditionError(
                 f"this worker is {self._state} in phase {self._phase}; the request needs {phase}"
             )
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._idle.set()
+        return self._legs.enter()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(coroutine)
