@@ -147,3 +147,39 @@ def test_climbing_never_goes_down(make_problem: MakeProblem) -> None:
     )
     for start in space.starts():
         assert space.estimate(space.climbed(start)) >= space.estimate(start)
+
+
+def test_search_space_is_cut_short_when_time_is_over(make_problem: MakeProblem) -> None:
+    """From then on it gives what it has: one start, no change of a climb, no neighbour."""
+    over = False
+    problem = make_problem(*[["A40"] * 4, ["3090Ti"] * 3, ["A5000", "A6000"]] * 3, rate_rps=90.0)
+    space = SearchSpace(problem, Draws(1), samples=30, enough=lambda: over)
+    start, *others = space.starts()
+    assert others
+    assert space.climbed(start) != start
+    assert space.neighbours(start)
+    over = True
+    assert len(space.starts()) == 1
+    assert space.climbed(start) == start
+    assert space.neighbours(start) == []
+
+
+def test_climb_keeps_what_it_gained_when_time_ends_it(make_problem: MakeProblem) -> None:
+    problem = make_problem(*[["A40"] * 4, ["3090Ti"] * 3, ["A5000", "A6000"]] * 3, rate_rps=90.0)
+    free = SearchSpace(problem, Draws(1), samples=30)
+    worst = free.starts()[-1]
+    asked = iter(range(1000))
+    space = SearchSpace(problem, Draws(1), samples=30, enough=lambda: next(asked) >= 25)
+    half = space.climbed(worst)
+    assert free.estimate(worst) < free.estimate(half) < free.estimate(free.climbed(worst))
+
+
+@pytest.mark.parametrize("max_nodes", [1, 2])
+def test_starts_leave_apart_what_too_few_nodes_have_left_over(
+    make_problem: MakeProblem, max_nodes: int
+) -> None:
+    """Dozens of alike small hosts once made one block, whose every order was compared."""
+    engine = EngineLimits(max_nodes=max_nodes)
+    problem = make_problem(*[["3090Ti"]] * 40, ["A40"] * 2, engine=engine, model="llama-30b")
+    starts = SearchSpace(problem, Draws(1), samples=5).starts()
+    assert all(len(block.classes) <= max_nodes for state in starts for block, _ in state)

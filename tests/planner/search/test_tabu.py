@@ -55,6 +55,28 @@ def test_search_ends_when_out_of_time() -> None:
     assert max(visited) == 1
 
 
+def test_search_scores_no_more_neighbours_when_time_is_over_between_two() -> None:
+    calls = iter([False, False, False, True, True])
+    scored: set[int] = set()
+
+    def score(at: int) -> float:
+        scored.add(at)
+        return float(at)
+
+    found = tabu_search(
+        0,
+        lambda _: [1, 2, 3, 4],
+        score,
+        width=9,
+        leash=9,
+        tenure=9,
+        patience=9,
+        enough=lambda: next(calls),
+    )
+    assert scored == {0, 1, 2}
+    assert found == 2
+
+
 def test_search_ends_when_every_neighbour_is_tabu() -> None:
     found = tabu_search(
         0,
@@ -101,7 +123,7 @@ def test_search_scores_only_the_most_promising() -> None:
         scored.add(at)
         return -float(at)
 
-    calls = iter([False, False, True])
+    calls = iter([False, False, False, True])
     tabu_search(
         0,
         lambda _: [1, 2, 3, 4],

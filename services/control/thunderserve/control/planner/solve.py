@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import plan_of
@@ -135,12 +135,13 @@ def solve_reported(
         InvalidArgumentError: No group of the cluster's GPUs holds the model.
     """
     settings = settings or SearchSettings()
-    space = SearchSpace(problem, Draws(seed), samples=settings.samples)
-    watch = _Watch(space, settings, time_budget_s, clock)
+    deadline = _Deadline(time_budget_s, clock)
+    space = SearchSpace(problem, Draws(seed), samples=settings.samples, enough=deadline.passed)
+    watch = _Watch(space, settings, deadline)
     assessed = space.assess(_search(space, settings, watch))
-    if _is_small(problem) and watch.repeatable:
+    if _is_small(problem) and not deadline.passed():
         assessed = max(assessed, _proven(space.evaluator), key=lambda found: found.score)
-    if len(problem.engine.chunk_tokens) > 1:
+    if len(problem.engine.chunk_tokens) > 1 and not deadline.passed():
         assessed = space.evaluator.assess_best_chunk(assessed.seats)
     plan = plan_of(space.evaluator, assessed, strategy=STRATEGY, seed=seed)
     report = watch.report(assessed.score)
@@ -165,9 +166,9 @@ def _proven(evaluator: Evaluator) -> Assessment:
 def _search(space: SearchSpace, settings: SearchSettings, watch: _Watch) -> Layout:
     starts = space.starts()[: settings.starts]
     # The first start counts as it is, should climbing take all the time.
-    climbed = [starts[0], *takewhile(lambda _: not watch.enough(), map(space.climbed, starts))]
+    climbed = map(space.climbed, takewhile(watch.goes_on, starts))
     return tabu_search(
-        max(climbed, key=watch.score),
+        max(chain(starts[:1], climbed), key=watch.score),
         space.neighbours,
         watch.score,
         width=settings.neighbours,
@@ -178,22 +179,33 @@ def _search(space: SearchSpace, settings: SearchSettings, watch: _Watch) -> Layo
     )
 
 
+class _Deadline:
+    """When the time budget is spent; whoever asked and found it so was cut short."""
+
+    def __init__(self, time_budget_s: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._budget_s = time_budget_s
+        self.cut_short = False
+
+    def passed(self) -> bool:
+        """True when it is over."""
+        self.cut_short = self.cut_short or self.elapsed_s() >= self._budget_s
+        return self.cut_short
+
+    def elapsed_s(self) -> float:
+        """Since the search began."""
+        return self._clock() - self._began_s
+
+
 class _Watch:
     """Looks at what the search spends and finds."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        settings: SearchSettings,
-        time_budget_s: float,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: SearchSettings, deadline: _Deadline) -> None:
         self._space = space
         self._most = settings.evaluations
-        self._time_budget_s = time_budget_s
-        self._clock = clock
-        self._began_s = clock()
-        self._ending = Ending.PATIENCE
+        self._deadline = deadline
+        self._spent = False
         self._progress: list[tuple[int, float]] = []
 
     def score(self, state: Layout) -> float:
@@ -205,23 +217,23 @@ class _Watch:
 
     def enough(self) -> bool:
         """True when time or evaluations are spent."""
-        if self._clock() - self._began_s >= self._time_budget_s:
-            self._ending = Ending.TIME
-        elif self._space.evaluator.flows_solved >= self._most:
-            self._ending = Ending.EVALUATIONS
-        return self._ending is not Ending.PATIENCE
+        self._spent = self._spent or self._space.evaluator.flows_solved >= self._most
+        return self._spent or self._deadline.passed()
 
-    @property
-    def repeatable(self) -> bool:
-        """True while time has not ended the search."""
-        return self._ending is not Ending.TIME
+    def goes_on(self, _: object) -> bool:
+        """False when that is so."""
+        return not self.enough()
 
     def report(self, score: float) -> SearchReport:
         """How it went."""
+        if self._deadline.cut_short:
+            ending = Ending.TIME
+        else:
+            ending = Ending.EVALUATIONS if self._spent else Ending.PATIENCE
         return SearchReport(
-            self._ending,
+            ending,
             score,
             self._space.evaluator.flows_solved,
-            self._clock() - self._began_s,
+            self._deadline.elapsed_s(),
             tuple(self._progress),
         )

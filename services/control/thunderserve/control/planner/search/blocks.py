@@ -9,8 +9,8 @@ and a cluster of a thousand GPUs is as many blocks as it has different nodes.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
-from itertools import chain, permutations, product
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, permutations, product
 from typing import TYPE_CHECKING, TypeVar
 
 from thunderserve.control.planner.search.partition import Bins, Counts, Part
@@ -22,10 +22,18 @@ __all__ = ["Block", "Blocks", "Layout", "layout"]
 
 _Thing = TypeVar("_Thing")
 
+_MOST_ORDERS = 720
+"""Orders of a block's alike nodes of which the least is taken; symmetric blocks of more may differ,
+which costs nothing but that both are looked at.
+"""
 
-@dataclass(frozen=True, slots=True, order=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Nodes that share groups, and the groups on them.
+
+    Large clusters' states are dozens of blocks, compared and looked up many thousand times: the
+    plain values by which they are ordered are hashed once.
 
     Attributes:
         classes: Of alike nodes, one for each of its nodes.
@@ -34,6 +42,22 @@ class Block:
 
     classes: tuple[int, ...]
     parts: tuple[Part, ...]
+    _values: tuple[object, ...] = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = tuple((part.phase.value, part.counts, part.haste) for part in self.parts)
+        object.__setattr__(self, "_values", (self.classes, parts))
+        object.__setattr__(self, "_hash", hash(self._values))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Block) and self._values == other._values
+
+    def __lt__(self, other: Block) -> bool:
+        return self._values < other._values
 
 
 Layout = tuple[tuple[Block, int], ...]
@@ -42,7 +66,7 @@ Layout = tuple[tuple[Block, int], ...]
 
 def layout(counted: Mapping[Block, int]) -> Layout:
     """The layout with so many of each block."""
-    return tuple(sorted((block, count) for block, count in counted.items() if count))
+    return tuple((block, counted[block]) for block in sorted(counted) if counted[block])
 
 
 class Blocks:
@@ -101,13 +125,14 @@ class Blocks:
     def _canonical(
         self, nodes: Sequence[int], classes: Sequence[int], parts: Sequence[Part]
     ) -> Block:
-        """The least of all orders of alike nodes."""
+        """The least of the orders of alike nodes."""
         slots = self.slots(classes)
         by_class: dict[int, list[int]] = defaultdict(list)
         for node in nodes:
             by_class[classes[node]].append(node)
         named = sorted(by_class)
-        orders = product(*(permutations(by_class[each]) for each in named))
+        by_name = (islice(permutations(by_class[each]), _MOST_ORDERS) for each in named)
+        orders = islice(product(*by_name), _MOST_ORDERS)
         return Block(
             tuple(each for each in named for _ in by_class[each]),
             min(_reordered(parts, [slots[i] for i in chain(*order)]) for order in orders),

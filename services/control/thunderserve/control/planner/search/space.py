@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain, combinations
+from itertools import chain, combinations, takewhile
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.flow import Evaluator
@@ -16,7 +16,7 @@ from thunderserve.control.planner.search.worth import Worth
 from thunderserve.core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from thunderserve.control.planner.flow import Assessment
     from thunderserve.control.planner.problem import Problem
@@ -33,14 +33,34 @@ Change = tuple[tuple[Block, ...], tuple[Block, ...]]
 """Blocks that go, and those that come instead."""
 
 
-class SearchSpace:
-    """Layouts of one problem."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, problem: Problem, draws: Draws, *, samples: int) -> None:
+
+class SearchSpace:
+    """Layouts of one problem.
+
+    Args:
+        problem: The problem.
+        draws: Choose the moves where there are many.
+        samples: Pairs of moves that are looked at from every state.
+        enough: Cuts short what is under way: of a large cluster, starts, climbs and neighbours
+            take seconds. What is found by then is returned, and there is always a start.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        draws: Draws,
+        *,
+        samples: int,
+        enough: Callable[[], bool] = _never,
+    ) -> None:
         self.evaluator = Evaluator(problem)
         self._problem = problem
         self._draws = draws
         self._samples = samples
+        self._enough = enough
         self._bins = Bins(problem.cluster)
         self._blocks = Blocks(self._bins)
         self._parallelism = Parallelism(problem, self.evaluator.shapes, self._bins)
@@ -70,16 +90,30 @@ class SearchSpace:
         Raises:
             InvalidArgumentError: No group of the cluster's GPUs holds the model.
         """
-        phases = self._problem.engine.phases
-        found = starting_partitions(self._problem.cluster, self._bins, phases, self._holds)
-        made = {
-            self._blocks.layout_of([self._settled(replace(part, haste=haste)) for part in parts]): 0
-            for parts in found
-            for haste in range(_START_HASTES)
-        }
-        if not any(self._worth.held(block) for state in made for block, _ in state):
+        made: dict[Layout, None] = {}
+        holding = False
+        for state in self._starting_states():
+            made[state] = None
+            holding = holding or any(self._worth.held(block) for block, _ in state)
+            if holding and self._enough():
+                break
+        if not holding:
             self._refuse()
         return sorted(made, key=self.estimate, reverse=True)
+
+    def _starting_states(self) -> Iterator[Layout]:
+        engine = self._problem.engine
+        found = starting_partitions(
+            self._problem.cluster,
+            self._bins,
+            engine.phases,
+            self._holds,
+            most_nodes=engine.max_nodes,
+        )
+        for parts in found:
+            for haste in range(_START_HASTES):
+                settled = [self._settled(replace(part, haste=haste)) for part in parts]
+                yield self._blocks.layout_of(settled)
 
     def _holds(self, counts: Counts) -> bool:
         phases = self._problem.engine.phases
@@ -107,11 +141,14 @@ class SearchSpace:
         counts, supply = dict(state), self._worth.supply(state)
         found = {
             self._changed(counts, supply, change, times): 0
-            for change in self._sampled(self._moves(counts))
+            for change in takewhile(self._goes_on, self._sampled(self._moves(counts)))
             for times in self._times(counts, change)
         }
         found.pop(state, None)
         return sorted(found, key=self.estimate, reverse=True)
+
+    def _goes_on(self, _: object) -> bool:
+        return not self._enough()
 
     def climbed(self, state: Layout) -> Layout:
         """A state that no move improves, by the estimate.
@@ -121,7 +158,7 @@ class SearchSpace:
         best = state
         while True:
             before = self.estimate(best)
-            for block, _ in best:
+            for block, _ in takewhile(self._goes_on, best):
                 best = self._with_best_change(best, block)
             if self.estimate(best) <= before:
                 best = max([best, *self.neighbours(best)[:1]], key=self.estimate)
@@ -135,16 +172,19 @@ class SearchSpace:
         supply = self._worth.supply(state)
         around = [
             self._changed(counts, supply, change, times)
-            for change in (((block,), made) for made in self._changes_of(block))
+            for change in takewhile(self._goes_on, self._singles(block))
             for times in self._times(counts, change)
         ]
         return max([state, *around], key=self.estimate)
 
     def _moves(self, counts: dict[Block, int]) -> list[Change]:
         """Every move within a block, and two of them at once; and those that join two blocks."""
-        single = [((block,), made) for block in counts for made in self._changes_of(block)]
+        single = [change for block in counts for change in self._singles(block)]
         double = [self._both(*pair) for pair in self._pairs(single)]
         return [*single, *double, *self._joining(counts)]
+
+    def _singles(self, block: Block) -> list[Change]:
+        return [((block,), made) for made in self._changes_of(block)]
 
     def _pairs(self, single: Sequence[Change]) -> Iterator[tuple[Change, Change]]:
         for _ in range(self._samples if len(single) > 1 else 0):

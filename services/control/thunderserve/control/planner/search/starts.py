@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.search.partition import Bins, Counts, Part
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from thunderserve.core.hardware import Cluster
 
@@ -19,7 +20,12 @@ _DIVISIONS = 32
 
 
 def starting_partitions(
-    cluster: Cluster, bins: Bins, phases: Sequence[Phase], holds: Callable[[Counts], bool]
+    cluster: Cluster,
+    bins: Bins,
+    phases: Sequence[Phase],
+    holds: Callable[[Counts], bool],
+    *,
+    most_nodes: int,
 ) -> Iterator[list[Part]]:
     """Partitions to begin from, with every sensible division into phases.
 
@@ -32,8 +38,9 @@ def starting_partitions(
         bins: Its bins.
         phases: That a group may take.
         holds: True when GPUs in these numbers hold the model.
+        most_nodes: That a group may span.
     """
-    for groups in (_small_groups(cluster, bins, holds), _whole_nodes(cluster, bins)):
+    for groups in (_small_groups(cluster, bins, holds, most_nodes), _whole_nodes(cluster, bins)):
         ordered = sorted(groups, key=lambda counts: _intensity(cluster, bins, counts), reverse=True)
         if {Phase.PREFILL, Phase.DECODE} <= set(phases):
             for prefills in _divisions(len(ordered)):
@@ -62,31 +69,45 @@ def _whole_nodes(cluster: Cluster, bins: Bins) -> list[Counts]:
     ]
 
 
-def _small_groups(cluster: Cluster, bins: Bins, holds: Callable[[Counts], bool]) -> list[Counts]:
+def _small_groups(
+    cluster: Cluster, bins: Bins, holds: Callable[[Counts], bool], most_nodes: int
+) -> list[Counts]:
     """Bin by bin, the fewest GPUs that hold the model; what is left over is pooled likewise."""
     groups: list[Counts] = []
-    pooled = [0] * len(bins.all)
+    left: list[list[Counts]] = []
     for node in cluster.nodes:
+        left.append([])
         for index in bins.on_node(node.id):
             size = bins.all[index].size
             fewest = next((n for n in range(1, size + 1) if holds(_one(bins, index, n))), None)
             whole = size // fewest if fewest else 0
             groups += [_one(bins, index, fewest or 0)] * whole
-            pooled[index] = size - whole * (fewest or 0)
-    groups += _pools(pooled, holds)
-    return groups
+            if rest := size - whole * (fewest or 0):
+                left[-1].append(_one(bins, index, rest))
+    return groups + _pools(left, holds, most_nodes)
 
 
-def _pools(left: Sequence[int], holds: Callable[[Counts], bool]) -> list[Counts]:
-    """Groups of what is left over, gathered in order until each holds the model."""
+def _pools(
+    left: Iterable[Sequence[Counts]], holds: Callable[[Counts], bool], most_nodes: int
+) -> list[Counts]:
+    """Groups of what nodes have left over, gathered in order until each holds the model.
+
+    What does not hold it together with as many nodes as a group may span is a part of each node.
+    """
     pools: list[Counts] = []
-    gathered = [0] * len(left)
-    for index, count in enumerate(left):
-        gathered[index] = count
-        if holds(tuple(gathered)):
-            pools.append(tuple(gathered))
-            gathered = [0] * len(left)
-    return [*pools, tuple(gathered)] if any(gathered) else pools
+    gathered: deque[Counts] = deque()  # of one node each
+    for own in filter(None, left):
+        gathered.append(_sum(own))
+        if len(gathered) > most_nodes:
+            pools.append(gathered.popleft())
+        if holds(_sum(gathered)):
+            pools.append(_sum(gathered))
+            gathered.clear()
+    return [*pools, *gathered]
+
+
+def _sum(several: Iterable[Counts]) -> Counts:
+    return tuple(map(sum, zip(*several, strict=True)))
 
 
 def _one(bins: Bins, index: int, number: int) -> Counts:

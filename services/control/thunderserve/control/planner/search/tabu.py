@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TypeVar
 
 __all__ = ["tabu_search"]
@@ -40,7 +40,7 @@ def tabu_search(
         tenure: How many of the last states are forbidden, unless they beat the best.
         leash: Steps away from the best before it returns; three times as often it stays there.
         patience: Iterations without a better state after which the search ends.
-        enough: Ends it early.
+        enough: Ends it early; asked before every score, as one may take long.
 
     Source: ThunderServe (MLSys 2025), upper level; Glover, "Tabu Search" (1989).
     """
@@ -50,8 +50,8 @@ def tabu_search(
     while stale < patience and not enough():
         stale += 1
         around = islice(neighbours(current), width)
-        allowed = [s for s in around if s not in tabu or score(s) > score(best)]
-        found = max(allowed, key=score, default=best)
+        allowed = (s for s in around if s not in tabu or score(s) > score(best))
+        found = max(takewhile(lambda _: not enough(), allowed), key=score, default=best)
         if score(found) > score(best):
             best = current = found
             stale = 0
