@@ -23,6 +23,9 @@ from thunderserve.runtime.identity import Credentials
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import grpc
 
     from thunderserve.kvlink.config import KvlinkConfig
@@ -54,43 +57,63 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         stack.push_async_callback(engine_socket.close)
         await engine_socket.listen_unix(config.engine_socket)
 
-        await _serve_grpc(stack, config, exchange, sending)
-        port = TlsPort(
-            credentials,
-            (Role.KVLINK,),
-            {
-                BULK_PROTOCOL: receiving.serve,
-                GRPC_PROTOCOL: lambda stream: splice(stream, config.peer_socket),
-            },
-        )
-        stack.push_async_callback(port.close)
-        await port.listen(config.address)
+        peers = PeerServicer(exchange, sending)
+        await _serve_peers(stack, config, credentials, peers, receiving)
+        await _serve_worker(stack, config, exchange)  # last: who can ask it finds all of it ready
         overdue = asyncio.create_task(exchange.watch_overdue())
         stack.callback(overdue.cancel)
         _log.info("ready: %s at %s", credentials.identity, config.peer_address)
         await stopping.wait()
 
 
-async def _serve_grpc(
-    stack: contextlib.AsyncExitStack, config: KvlinkConfig, exchange: Exchange, sending: Sending
+async def _serve_peers(
+    stack: contextlib.AsyncExitStack,
+    config: KvlinkConfig,
+    credentials: Credentials,
+    servicer: PeerServicer,
+    receiving: Receiving,
 ) -> None:
-    peer = PeerServicer(exchange, sending)
-    local = LocalServicer(exchange)
+    def add(server: grpc.aio.Server) -> None:
+        kvlink_pb2_grpc.add_PeerServiceServicer_to_server(servicer, server)
 
-    def add_peer(server: grpc.aio.Server) -> None:
-        kvlink_pb2_grpc.add_PeerServiceServicer_to_server(peer, server)
+    await _serve_on(stack, config.peer_socket, add)
+    handlers = {
+        BULK_PROTOCOL: receiving.serve,
+        GRPC_PROTOCOL: lambda stream: splice(stream, config.peer_socket),
+    }
+    port = TlsPort(credentials, (Role.KVLINK,), handlers)
+    stack.push_async_callback(port.close)
+    await port.listen(config.address)
 
-    def add_local(server: grpc.aio.Server) -> None:
-        kvlink_pb2_grpc.add_LocalServiceServicer_to_server(local, server)
 
-    # Two servers: what a worker may ask is not offered to other hosts.
-    sockets = (config.local_socket, add_local), (config.peer_socket, add_peer)
-    for path, add in sockets:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.unlink(missing_ok=True)
-        server = await serve_rpc(f"unix:{path}", add)
-        path.chmod(0o600)
-        stack.push_async_callback(stop_server, server, 0.2)
+async def _serve_worker(
+    stack: contextlib.AsyncExitStack, config: KvlinkConfig, exchange: Exchange
+) -> None:
+    servicer = LocalServicer(exchange)
+
+    def add(server: grpc.aio.Server) -> None:
+        kvlink_pb2_grpc.add_LocalServiceServicer_to_server(servicer, server)
+
+    await _serve_on(stack, config.local_socket, add)
+
+
+async def _serve_on(
+    stack: contextlib.AsyncExitStack, path: Path, add: Callable[[grpc.aio.Server], None]
+) -> None:
+    """A gRPC server on a Unix socket for this user alone."""
+    _make_room(path)
+    server = await serve_rpc(f"unix:{path}", add)
+    _close_to_others(path)
+    stack.push_async_callback(stop_server, server, 0.2)
+
+
+def _make_room(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+
+
+def _close_to_others(path: Path) -> None:
+    path.chmod(0o600)
 
 
 def _exchange(config: KvlinkConfig, credentials: Credentials) -> Exchange:

@@ -80,10 +80,7 @@ class Credentials:
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """The same for gRPC."""
-        files = self._files
-        return grpc.ssl_channel_credentials(
-            files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
-        )
+        return grpc.ssl_channel_credentials(*self._pem)
 
     def _context(self, kind: int, protocols: tuple[str, ...]) -> ssl.SSLContext:
         self.refresh()
@@ -108,15 +105,17 @@ class Credentials:
         """Who the files say this process is; raises ConfigError when they are of no use."""
         files = self._files
         try:
-            certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
-            self._new_context(ssl.PROTOCOL_TLS_SERVER, ())
-            return _identity_of(certificate)
+            ca, key, chain = (p.read_bytes() for p in (files.ca, files.key, files.certificate))
+            identity = _identity_of(x509.load_pem_x509_certificate(chain))
+            self._new_context(ssl.PROTOCOL_TLS_SERVER, ())  # raises unless key and certificate fit
         except (OSError, ValueError, InvalidArgumentError) as error:
             detail = getattr(error, "strerror", None) or error
             raise ConfigError(
                 f"identity {files.folder} is of no use: {detail}; `thunderctl pki issue` makes one",
                 param="identity",
             ) from error
+        self._pem = ca, key, chain
+        return identity
 
     def _stamp_now(self) -> _Stamp:
         """Changes whenever a file is replaced; a missing one is none."""
