@@ -189,16 +189,16 @@ async def test_monitor_does_no_more_than_it_may(
         assert desk.phase_of("g2") is Phase.DECODE
 
 
-async def test_monitor_leaves_an_operators_plan_alone(watched: Watched) -> None:
-    """Whoever applied it has reasons; what could be gained is said."""
-    standing = watched.desk.observer.standing
+async def test_monitor_goes_on_from_an_operators_plan(watched: Watched) -> None:
+    """It was made for what was planned then; its routes do not stand against what arrives now."""
+    desk = watched.desk
+    standing = desk.observer.standing
     assert standing is not None
-    await watched.desk.steward.advance(lambda intent: replace(intent, applied=standing.plan))
+    await desk.steward.advance(lambda intent: replace(intent, applied=standing.plan))
     await watched.hear(prompt_tokens=1000)
-    decision = await watched.monitor.look()
-    assert decision is not None
-    assert decision.action is Action.HOLD
-    assert "an operator's plan stands" in decision.reason
+    assert await watched.look() is Action.FLIP
+    assert desk.observer.standing is not None
+    assert desk.observer.standing.intent.applied is None
 
 
 async def test_monitor_weighs_flips_when_the_fleet_has_changed(watched: Watched) -> None:

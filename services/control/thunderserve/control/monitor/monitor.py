@@ -165,7 +165,7 @@ class Monitor:
             return None
         options, past = await self._options(standing, occasion), await self._past_flips()
         decision = decide(options, past, self._clock(), self._settings.limits)
-        decision = self._allowed(decision, standing)
+        decision = self._allowed(decision)
         self._rests_until_s = self._clock() + self._settings.weigh_interval_s
         self._say(occasion, decision)
         await self._act(decision, options, occasion)
@@ -228,11 +228,9 @@ class Monitor:
             if flip.step is FlipStep.DONE
         )
 
-    def _allowed(self, decision: Decision, standing: Standing) -> Decision:
+    def _allowed(self, decision: Decision) -> Decision:
         if decision.action is Action.HOLD:
             return decision
-        if standing.intent.applied is not None:
-            return Decision(Action.HOLD, f"an operator's plan stands ({decision.reason})")
         if self._settings.allowed is Rescheduling.OFF:
             return Decision(Action.HOLD, f"rescheduling is off ({decision.reason})")
         if self._settings.allowed is Rescheduling.ROUTES:
@@ -249,8 +247,11 @@ class Monitor:
     async def _act(self, decision: Decision, options: Options, occasion: _Occasion) -> None:
         if decision.action is Action.HOLD:
             return
+        # A plan that an operator applied was made for what was planned then.
         await self._steward.advance(
-            lambda intent: replace(intent, workload=occasion.workload or intent.workload),
+            lambda intent: replace(
+                intent, applied=None, workload=occasion.workload or intent.workload
+            ),
             reason=f"{occasion.reason}; {decision.reason}",
         )
         try:
