@@ -35,6 +35,7 @@ def _config(address: str, store: StoreKind, etcd: EtcdServer | None) -> ControlC
         store=store,
         etcd_endpoints=(etcd.endpoint,) if etcd else (),
         lease_ttl_s=1.0,
+        leader_ttl_s=1.0,
         heartbeat_interval_s=0.05,
         expected_workers=2,
     )

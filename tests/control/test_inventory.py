@@ -89,9 +89,9 @@ def test_member_is_refused_when_it_serves_another_model() -> None:
 
 
 def test_member_is_refused_when_its_gpu_is_held_by_another() -> None:
-    """A restart under the same name keeps its GPU; another name does not get it."""
+    """Who attaches anew keeps its GPU; another name does not get it."""
     inventory = live(g0=Phase.PREFILL)
-    check_member(make_worker("g0", instance_id="i1"), inventory, MODEL, GROUP_OF)
+    check_member(make_worker("g0"), inventory, MODEL, GROUP_OF)
     with pytest.raises(ConflictError, match=r"n-g0/0.*g0"):
         check_member(replace(G0, group_id="thief"), inventory, MODEL, GROUP_OF)
 

@@ -99,7 +99,7 @@ async def test_leadership_passes_on_at_once_when_the_leader_resigns() -> None:
 
 
 async def test_publish_is_refused_when_the_leader_was_replaced_unknowingly() -> None:
-    """The store, not the replica's belief, decides."""
+    """The store, not the replica's belief, decides; the replica steps down at once."""
     store = MemoryStore()
     async with campaign(store, "a:1") as first:
         await first.wait(lambda: first.leadership.leads)
@@ -111,8 +111,9 @@ async def test_publish_is_refused_when_the_leader_was_replaced_unknowingly() -> 
         await store.revoke_lease(key.lease_id)
         await store.put(KEYS.leader, b"b:1")
         assert first.leadership.leads
-        with pytest.raises(ConflictError):
+        with pytest.raises(UnavailableError, match="another control replica leads"):
             await publisher.publish(proposed(2))
+        assert not first.leadership.leads
         assert observer.standing is not None
         assert observer.standing.plan.epoch == 1
     await store.close()

@@ -99,12 +99,12 @@ async def test_plan_has_a_new_epoch_when_a_worker_restarts_quickly(
 async def test_attach_is_refused_when_another_process_has_the_name(
     control: ControlUnderTest, sockets: Sockets
 ) -> None:
-    """Two workers of one name would take turns; the second is told."""
+    """Two workers of one name would take turns; the second is told who has it, and how to go on."""
     async with fleet(control.addresses, sockets, g0=PREFILL, g1=DECODE):
         twin = make_worker("g1", instance_id="i9")
         error = await attach_error(control.config.address, hello(twin))
         assert isinstance(error, ConflictError)
-        assert "another process serves as g1" in str(error)
+        assert f"another process at {sockets('g1')} serves as g1 until its lease" in str(error)
 
 
 @pytest.mark.parametrize("control", ["memory"], indirect=True)

@@ -8,6 +8,7 @@ import pytest
 
 from thunderserve.runtime.store.base import Delete
 from thunderserve.runtime.store.etcd import EtcdStore
+from thunderserve.runtime.store.etcd_cluster import EtcdAccess
 from thunderserve.runtime.store.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     made: Store = MemoryStore()
     if request.param == "etcd":
         server: EtcdServer = request.getfixturevalue("etcd")
-        made = EtcdStore([server.endpoint])
+        made = EtcdStore(EtcdAccess((server.endpoint,)))
         present = (await made.list("")).entries
         await made.commit([], [Delete(entry.key) for entry in present])
     yield made

@@ -91,7 +91,11 @@ class FakeWorker(WorkerServiceServicer):
         self.before_switch: Callable[[], Any] = lambda: asyncio.sleep(0)
         self._watch = PlanWatch(control, backoff=quick_backoff())
         self._membership = Membership(
-            control, self.worker, self._heartbeat, backoff=quick_backoff()
+            control,
+            self.worker,
+            self._heartbeat,
+            on_leave=self._watch.move_on,
+            backoff=quick_backoff(),
         )
         self._stack = AsyncExitStack()
 
@@ -187,6 +191,7 @@ class FakeRouter:
             control,
             router,
             lambda: Heartbeat(plan_epoch=self.watch.epoch),
+            on_leave=self.watch.move_on,
             backoff=quick_backoff(),
         )
 

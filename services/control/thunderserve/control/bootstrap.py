@@ -15,8 +15,9 @@ from thunderserve.api.control.v1.control_pb2_grpc import (
     add_ControlServiceServicer_to_server,
     add_MembershipServiceServicer_to_server,
 )
-from thunderserve.control.config import StoreKind
+from thunderserve.control.dumps import Dumps
 from thunderserve.control.flips import Flips
+from thunderserve.control.forwarding import Forwarder
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.membership_servicer import MembershipServicer
 from thunderserve.control.observer import Observer
@@ -28,18 +29,17 @@ from thunderserve.control.records import Keys
 from thunderserve.control.registry import Registry
 from thunderserve.control.servicer import ControlServicer
 from thunderserve.control.steward import Steward
+from thunderserve.control.stores import open_store
 from thunderserve.core.errors import ConfigError, InvalidArgumentError, UnavailableError
 from thunderserve.core.model import MODELS, ModelSpec
 from thunderserve.core.workload import Workload
 from thunderserve.demo_model import MODEL_NAME as DEMO_MODEL_NAME
 from thunderserve.demo_model import model_path as demo_model_path
 from thunderserve.runtime.rpc import serve_rpc, stop_server
-from thunderserve.runtime.store.etcd import EtcdStore
-from thunderserve.runtime.store.memory import MemoryStore
 from thunderserve.runtime.worker_control import WorkerControl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterable
     from typing import Any
 
     import grpc
@@ -65,12 +65,13 @@ async def serve(config: ControlConfig, stopping: asyncio.Event) -> None:
         UnavailableError: The store does not answer, or the address is taken.
     """
     planner = LivePlanner(_model(config), _workload(config))
-    store = _open_store(config)
+    store = open_store(config)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await store.get(Keys(config.fleet).leader)
         replica = Replica.build(config, store, planner)
         running = await stack.enter_async_context(_running(replica))
+        _raise_failed(running)
         server = await serve_rpc(config.address, replica.register)
         stack.push_async_callback(stop_server, server, STOP_GRACE_S)
         _log.info("control serves fleet %s on %s", config.fleet, config.address)
@@ -93,31 +94,17 @@ class Replica:
         """Wire one replica; nothing runs yet."""
         keys = Keys(config.fleet)
         observer = Observer(store, keys)
+        name = config.advertised_address or config.address
         leadership = Leadership(
             store,
             keys.leader,
-            config.advertised_address or config.address,
-            lease_ttl_s=config.lease_ttl_s,
+            name,
+            lease_ttl_s=config.leader_ttl_s,
             on_change=observer.nudge,
         )
         publisher = Publisher(store, keys, observer, leadership, time.time)
-        steward = Steward(
-            observer,
-            publisher,
-            leadership,
-            Rules(config.model_name, config.expected_workers, planner.group_of, planner.routes),
-            settle_s=SETTLE_LEASES * config.lease_ttl_s,
-        )
-        flips = Flips(
-            store,
-            keys,
-            observer,
-            steward,
-            leadership,
-            open_worker=WorkerControl,
-            clock=time.time,
-            new_id=lambda: uuid.uuid4().hex[:12],
-        )
+        steward = _steward(config, planner, observer, publisher, leadership)
+        flips = _flips(store, keys, observer, steward, leadership)
         registry = Registry(store, keys, lease_ttl_s=config.lease_ttl_s)
         operations = Operations(
             config.model_name,
@@ -137,7 +124,23 @@ class Replica:
             lease_ttl_s=config.lease_ttl_s,
             heartbeat_interval_s=config.heartbeat_interval_s,
         )
-        control = ControlServicer(observer, publisher, flips, operations)
+        dumps = Dumps(
+            config.model_name,
+            store,
+            keys,
+            observer=observer,
+            steward=steward,
+            flips=flips,
+            leadership=leadership,
+        )
+        control = ControlServicer(
+            observer=observer,
+            publisher=publisher,
+            flips=flips,
+            operations=operations,
+            dumps=dumps,
+            forwarder=Forwarder(leadership, observer, name),
+        )
         return cls(observer, leadership, steward, flips, control, membership)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -155,14 +158,47 @@ class Replica:
         )
 
 
+def _steward(
+    config: ControlConfig,
+    planner: Planner,
+    observer: Observer,
+    publisher: Publisher,
+    leadership: Leadership,
+) -> Steward:
+    return Steward(
+        observer,
+        publisher,
+        leadership,
+        Rules(config.model_name, config.expected_workers, planner.group_of, planner.routes),
+        settle_s=SETTLE_LEASES * config.lease_ttl_s,
+    )
+
+
+def _flips(
+    store: Store, keys: Keys, observer: Observer, steward: Steward, leadership: Leadership
+) -> Flips:
+    return Flips(
+        store,
+        keys,
+        observer,
+        steward,
+        leadership,
+        open_worker=WorkerControl,
+        clock=time.time,
+        new_id=lambda: uuid.uuid4().hex[:12],
+    )
+
+
 @contextlib.asynccontextmanager
 async def _running(replica: Replica) -> AsyncIterator[list[asyncio.Task[None]]]:
     """The replica's loops; what the store knows is known when the block begins."""
     tasks = [asyncio.create_task(loop) for loop in replica.loops()]
+    loaded = asyncio.create_task(replica.observer.wait_loaded())
     try:
-        await replica.observer.wait_loaded()
+        await asyncio.wait([loaded, *tasks], return_when=asyncio.FIRST_COMPLETED)
         yield tasks
     finally:
+        loaded.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -175,14 +211,17 @@ async def _wait(stopping: asyncio.Event, running: list[asyncio.Task[None]]) -> N
     stopped = asyncio.create_task(stopping.wait())
     done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    for task in done:
-        task.result()
+    _raise_failed(done)
 
 
-def _open_store(config: ControlConfig) -> Store:
-    if config.store is StoreKind.ETCD:
-        return EtcdStore(config.etcd_endpoints)
-    return MemoryStore()
+def _raise_failed(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Raise what a loop ended with; a group of tasks that failed for one reason says that one."""
+    for task in tasks:
+        if not task.done() or (error := task.exception()) is None:
+            continue
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error
 
 
 def _workload(config: ControlConfig) -> Workload:

@@ -205,9 +205,7 @@ class Flips:
         )
 
     async def _record(self, flip: Flip) -> None:
-        write = Put(self._keys.flip(flip.id), flip_to_value(flip))
-        if await self._store.commit([self._leadership.fence()], [write]) is None:
-            raise UnavailableError("another control replica leads now")
+        await self._leadership.commit([], [Put(self._keys.flip(flip.id), flip_to_value(flip))])
 
     async def _ended(self, flip: Flip) -> Flip:
         phase = await self._settled_phase(flip.group_id)

@@ -91,12 +91,13 @@ def check_member(
     model: str,
     group_of: Callable[[Worker, Phase], Group],
 ) -> None:
-    """Refuse a worker that cannot be part of this fleet.
+    """Refuse a member that cannot be part of this fleet.
 
     Raises:
         InvalidArgumentError: It serves another model, or its GPUs make no group.
-        ConflictError: It claims a GPU that another live worker holds.
+        ConflictError: It claims the name of another live process, or a GPU that one holds.
     """
+    _check_name(member, inventory)
     if isinstance(member, Router):
         return
     if member.model != model:
@@ -112,6 +113,21 @@ def check_member(
             raise ConflictError(
                 f"worker {member.group_id} claims GPU {taken[0]}, which worker "
                 f"{live.worker.group_id} holds"
+            )
+
+
+def _check_name(member: Member, inventory: Inventory) -> None:
+    holders: list[tuple[str, Member]]
+    if isinstance(member, Router):
+        name, holders = member.id, [(each.router.id, each.router) for each in inventory.routers]
+    else:
+        name = member.group_id
+        holders = [(each.worker.group_id, each.worker) for each in inventory.workers]
+    for holder_name, holder in holders:
+        if holder_name == name and holder.instance_id != member.instance_id:
+            raise ConflictError(
+                f"another process at {holder.address} serves as {name} until its lease ends; "
+                "stop it, or choose another name"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from thunderserve.runtime.store.base import CreatedAt, Put
 from thunderserve.runtime.store.mirror import mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from thunderserve.runtime.store.base import Store
+    from thunderserve.runtime.store.base import Compare, Store, Write
 
 __all__ = ["Leadership"]
 
@@ -26,8 +27,8 @@ class Leadership:
     """Campaigns for the leader key, holds it by a lease, and campaigns again when it is lost.
 
     Holding the key as far as we know is not enough to write: between the knowing and the write
-    the lease may end. So every write carries `fence`, and the store refuses it when the key was
-    created anew since.
+    the lease may end. So every write goes through `commit`: the store refuses it when the key was
+    created anew since, and this replica leads no more.
 
     Args:
         store: Where the key is.
@@ -55,11 +56,13 @@ class Leadership:
         self._leader = ""
         self._lease_id = 0
         self._since_s = 0.0
+        self._kept_s = 0.0
+        self._ceased = asyncio.Event()
 
     @property
     def leads(self) -> bool:
-        """True while this replica believes to lead."""
-        return self._fence is not None
+        """True while this replica believes to lead: it won, and its lease cannot have ended."""
+        return self._fence is not None and _now_s() - self._kept_s < self._lease_ttl_s
 
     @property
     def leader(self) -> str:
@@ -69,18 +72,38 @@ class Leadership:
     @property
     def led_s(self) -> float:
         """Seconds since the election; 0 for a follower."""
-        return asyncio.get_running_loop().time() - self._since_s if self._fence else 0.0
+        return _now_s() - self._since_s if self._fence else 0.0
 
     def fence(self) -> CreatedAt:
-        """The comparison that every write must carry.
+        """The comparison that every write carries.
 
         Raises:
-            UnavailableError: Another replica leads; the message names it.
+            UnavailableError: This replica does not lead; the message says who does.
         """
-        if self._fence is None:
-            who = f"ask the leader at {self._leader}" if self._leader else "no replica leads now"
+        if self._fence is None or not self.leads:
+            other = self._leader not in {"", self._name}
+            who = f"ask the leader at {self._leader}" if other else "no replica leads now"
             raise UnavailableError(f"this control replica ({self._name}) follows; {who}")
         return self._fence
+
+    async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int | None:
+        """Write as the leader, if every comparison holds as well.
+
+        Returns:
+            The revision of the writes, or None when a comparison did not hold.
+
+        Raises:
+            UnavailableError: This replica does not lead, or no more: nothing was written. Or the
+                store does not answer, and the outcome is unknown.
+        """
+        fence = self.fence()
+        revision = await self._store.commit([fence, *compares], writes)
+        if revision is None:
+            entry = await self._store.get(self._key)
+            if entry is None or entry.create_revision != fence.revision:
+                self._cease()
+                raise UnavailableError("another control replica leads now; nothing was written")
+        return revision
 
     async def run(self) -> None:
         """Campaign and lead, for ever."""
@@ -112,6 +135,7 @@ class Leadership:
                 self._on_change()
 
     async def _term(self, backoff: Backoff) -> None:
+        asked_s = _now_s()
         self._lease_id = await self._store.grant_lease(self._lease_ttl_s)
         put = Put(self._key, self._name.encode(), self._lease_id)
         won = await self._store.commit([CreatedAt(self._key, 0)], [put])
@@ -120,17 +144,20 @@ class Leadership:
         _log.info("this replica (%s) leads", self._name)
         backoff.reset()
         self._leader, self._fence = self._name, CreatedAt(self._key, won)
-        self._since_s = asyncio.get_running_loop().time()
+        self._since_s, self._kept_s = _now_s(), asked_s
+        self._ceased.clear()
         self._on_change()
         await self._hold()
 
     async def _hold(self) -> None:
-        """Returns when the lease may have ended."""
-        loop = asyncio.get_running_loop()
-        kept_s = loop.time()
-        while loop.time() - kept_s < self._lease_ttl_s:
-            await asyncio.sleep(self._lease_ttl_s / 3)
-            asked_s = loop.time()
+        """Returns when the lease has ended, or may have."""
+        while self.leads:
+            with contextlib.suppress(TimeoutError):
+                # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event.
+                async with asyncio.timeout(self._lease_ttl_s / 3):
+                    await self._ceased.wait()
+                    return
+            asked_s = _now_s()
             try:
                 await self._store.keep_alive(self._lease_id)
             except NotFoundError:
@@ -138,10 +165,15 @@ class Leadership:
             except UnavailableError as error:
                 _log.warning("leading on, but the lease was not renewed: %s", error)
             else:
-                kept_s = asked_s
+                self._kept_s = asked_s
 
     def _cease(self) -> None:
         if self._fence is not None:
             _log.info("this replica (%s) leads no more", self._name)
             self._fence = None
+            self._ceased.set()
             self._on_change()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

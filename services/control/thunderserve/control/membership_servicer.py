@@ -57,14 +57,12 @@ class MembershipServicer(MembershipServiceServicer):
         self._model = model
         self._group_of = group_of
         self._lease_ttl_s = lease_ttl_s
-        self._terms = control_pb2.AttachResponse(
-            lease_ttl=_duration(lease_ttl_s), heartbeat_interval=_duration(heartbeat_interval_s)
-        )
+        self._heartbeat_interval_s = heartbeat_interval_s
 
     async def Attach(
         self, request_iterator: _Requests, context: _Context
     ) -> AsyncIterator[control_pb2.AttachResponse]:
-        """Every message is answered with the terms of the lease.
+        """Every message is answered with the terms of the lease and how it stands.
 
         A goodbye ends the lease, and silence for as long as a lease is as good. A stream that
         merely ends says nothing: the member may be back at once, so its lease runs on.
@@ -72,18 +70,25 @@ class MembershipServicer(MembershipServiceServicer):
         del context
         session = self._open(await self._next(request_iterator))
         try:
-            yield self._terms
+            yield self._answer(session)
             while request := await self._next(request_iterator):
                 if request.HasField("goodbye"):
                     await session.leave()
                 else:
                     session.beat(heartbeat_from_proto(request.heartbeat))
-                yield self._terms
+                yield self._answer(session)
         except TimeoutError:
             await session.leave()
             raise UnavailableError(f"no heartbeat for {self._lease_ttl_s} s") from None
         finally:
             self._registry.close(session)
+
+    def _answer(self, session: MemberSession) -> control_pb2.AttachResponse:
+        return control_pb2.AttachResponse(
+            lease_ttl=_duration(self._lease_ttl_s),
+            heartbeat_interval=_duration(self._heartbeat_interval_s),
+            unrenewed_duration=_duration(session.unrenewed_s),
+        )
 
     def _open(self, request: control_pb2.AttachRequest | None) -> MemberSession:
         if request is None or not request.HasField("hello"):

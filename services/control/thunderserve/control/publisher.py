@@ -9,6 +9,8 @@ from thunderserve.control.records import (
     Keys,
     plan_from_value,
     plan_to_value,
+    request_from_value,
+    request_to_value,
     standing_to_value,
 )
 from thunderserve.control.standing import Standing
@@ -36,7 +38,7 @@ class Publisher:
         store: Where plans are.
         keys: The fleet's keys.
         observer: Knows what is published, and is told of what this writes.
-        leadership: Gives the fence.
+        leadership: Writes, while this replica leads.
         clock: Seconds since 1970.
     """
 
@@ -76,8 +78,9 @@ class Publisher:
         ]
         if request_id:
             lease_id = await self._store.grant_lease(REQUEST_MEMORY_S)
-            writes.append(Put(self._keys.request(request_id), str(plan.epoch).encode(), lease_id))
-        revision = await self._store.commit([self._leadership.fence(), replaced], writes)
+            value_of_request = request_to_value(plan.epoch)
+            writes.append(Put(self._keys.request(request_id), value_of_request, lease_id))
+        revision = await self._leadership.commit([replaced], writes)
         if revision is None:
             await self._observer.refresh()
             raise ConflictError(f"plan {plan.epoch} was not published: something else was")
@@ -103,4 +106,4 @@ class Publisher:
     async def plan_of_request(self, request_id: str) -> Plan | None:
         """The plan that a request published, if it is remembered."""
         entry = await self._store.get(self._keys.request(request_id)) if request_id else None
-        return None if entry is None else await self.plan(int(entry.value))
+        return None if entry is None else await self.plan(request_from_value(entry.value))

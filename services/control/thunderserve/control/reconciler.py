@@ -66,6 +66,7 @@ def reconcile(
     *,
     awaited: Collection[str] = (),
     reason: str = "",
+    again: bool = False,
 ) -> Standing | None:
     """The next plan to publish, numbered; None when what stands is right.
 
@@ -81,6 +82,7 @@ def reconcile(
         awaited: Groups of the plan that count as alive though they are not attached: just after
             a start their workers have not had the time to come back.
         reason: Why this was asked, for people; empty: it is found out.
+        again: Publish even if nothing changed: the store has lost what stands.
     """
     live = _live_workers(inventory, standing, awaited)
     if standing is None and len(live) < rules.expected_workers:
@@ -88,7 +90,7 @@ def reconcile(
     groups = _groups(live, standing, intent, rules)
     ids = {group.id for group in groups}
     workers = tuple(each.worker for each in live if each.worker.group_id in ids)
-    if standing is not None and _stands(standing, groups, workers, intent, inventory):
+    if standing is not None and not again and _stands(standing, groups, workers, intent, inventory):
         return None
     phases = {group.id: group.phase for group in groups}
     away = {*intent.drained, intent.flipping}
@@ -97,7 +99,7 @@ def reconcile(
         _with_routes(groups, usable, phases, intent, rules, links=links_of(inventory)),
         epoch=max(standing.plan.epoch if standing else 0, inventory.highest_epoch) + 1,
         created_unix_s=0.0,
-        reason=reason or _reason(standing, workers, inventory),
+        reason=reason or _reason(standing, workers, inventory, again=again),
     )
     return Standing(PlanView(plan, workers), intent)
 
@@ -211,7 +213,9 @@ def _pairs(usable: Sequence[Worker], phases: Mapping[str, Phase]) -> set[tuple[s
     return split | {(both, both) for both in by_phase[Phase.COLOCATED]}
 
 
-def _reason(standing: Standing | None, workers: Sequence[Worker], inventory: Inventory) -> str:
+def _reason(
+    standing: Standing | None, workers: Sequence[Worker], inventory: Inventory, *, again: bool
+) -> str:
     if standing is None:
         return f"first plan, of {len(workers)} workers"
     before = {worker.group_id: worker for worker in standing.view.workers}
@@ -221,4 +225,6 @@ def _reason(standing: Standing | None, workers: Sequence[Worker], inventory: Inv
     parts += [f"{i} has restarted" for i in now.keys() & before.keys() if now[i] != before[i]]
     if inventory.highest_epoch > standing.plan.epoch:
         parts.append(f"members follow epoch {inventory.highest_epoch} already")
+    if again:
+        parts.append(f"the store had lost plan {standing.plan.epoch}")
     return ", ".join(sorted(parts)) or "a group has changed its phase"

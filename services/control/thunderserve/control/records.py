@@ -9,6 +9,9 @@
     plan/history/<epoch>    published plans
     flips/<id>              a flip, step by step
     requests/<id>           epoch of the plan that a request published              (leased)
+
+Every value but the leader's is a JSON object that names its `format`. A replica reads its own
+format and the one before; at a newer one it stops, and leaves what is stored as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thunderserve.control.standing import Intent, Standing
+from thunderserve.core.errors import InvalidArgumentError, PreconditionError
 from thunderserve.core.fleet import Flip, Heartbeat, Member, PlanView, Worker
 from thunderserve.wire import records
 from thunderserve.wire.workloads import workload_from_record, workload_to_record
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from thunderserve.core.plan import Plan
 
 __all__ = [
+    "FORMAT",
     "Keys",
     "flip_from_value",
     "flip_to_value",
@@ -33,9 +38,14 @@ __all__ = [
     "member_to_value",
     "plan_from_value",
     "plan_to_value",
+    "request_from_value",
+    "request_to_value",
     "standing_from_value",
     "standing_to_value",
 ]
+
+FORMAT = 2
+"""What is written now. Format 1, the first, did not name itself."""
 
 _EPOCH_DIGITS = 20
 
@@ -48,6 +58,11 @@ class Keys:
 
     def _under(self, path: str) -> str:
         return f"/thunderserve/{self.fleet}/{path}"
+
+    @property
+    def root(self) -> str:
+        """Prefix of everything."""
+        return self._under("")
 
     @property
     def leader(self) -> str:
@@ -105,7 +120,7 @@ def member_to_value(member: Member, heartbeat: Heartbeat) -> bytes:
 
 def member_from_value(value: bytes) -> tuple[Member, Heartbeat]:
     """A member and what it said last."""
-    record = json.loads(value)
+    record = _loaded(value)
     return (
         records.member_from_record(record["hello"]),
         records.heartbeat_from_record(record["heartbeat"]),
@@ -129,7 +144,7 @@ def standing_to_value(standing: Standing) -> bytes:
 
 def standing_from_value(value: bytes) -> Standing:
     """The plan that stands."""
-    record = json.loads(value)
+    record = _loaded(value)
     applied = record["applied"]
     workers = tuple(records.worker_from_record(worker) for worker in record["workers"])
     intent = Intent(
@@ -148,7 +163,7 @@ def plan_to_value(plan: Plan) -> bytes:
 
 def plan_from_value(value: bytes) -> Plan:
     """A published plan."""
-    return records.plan_from_record(json.loads(value))
+    return records.plan_from_record(_loaded(value))
 
 
 def flip_to_value(flip: Flip) -> bytes:
@@ -158,8 +173,31 @@ def flip_to_value(flip: Flip) -> bytes:
 
 def flip_from_value(value: bytes) -> Flip:
     """A flip."""
-    return records.flip_from_record(json.loads(value))
+    return records.flip_from_record(_loaded(value))
+
+
+def request_to_value(epoch: int) -> bytes:
+    """The epoch that a request published."""
+    return _dumped({"epoch": epoch})
+
+
+def request_from_value(value: bytes) -> int:
+    """The epoch that a request published; format 1 was the bare number."""
+    return int(value) if value.isdigit() else int(_loaded(value)["epoch"])
 
 
 def _dumped(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode()
+    return json.dumps({"format": FORMAT, **record}, separators=(",", ":")).encode()
+
+
+def _loaded(value: bytes) -> dict[str, Any]:
+    record = json.loads(value)
+    if not isinstance(record, dict):
+        raise InvalidArgumentError(f"a record is a JSON object, not {value[:20]!r}")
+    written = record.pop("format", 1)
+    if not isinstance(written, int) or not FORMAT - 1 <= written <= FORMAT:
+        raise PreconditionError(
+            f"the store holds records of format {written}, and this control replica reads formats "
+            f"{FORMAT - 1} and {FORMAT}; run the version that wrote them. Nothing was changed"
+        )
+    return record

@@ -1,4 +1,9 @@
-"""Members attached to this replica: their leases live while they are heard."""
+"""Members attached to this replica: their leases live while they are heard.
+
+A name belongs to one process until it says goodbye or its lease ends. Replicas do not talk about
+it: the record in the store is the one truth, and every write of it is fenced by the record's own
+revision. So a replica that froze, or lost the store, cannot overwrite what another one wrote since.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,15 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.records import Keys, member_to_value
+from thunderserve.control.records import Keys, member_from_value, member_to_value
 from thunderserve.core.errors import ConflictError, NotFoundError, UnavailableError
 from thunderserve.core.links import changed_materially
+from thunderserve.runtime.store.base import ModifiedAt, Put
 
 if TYPE_CHECKING:
     from thunderserve.core.fleet import Heartbeat, Member
     from thunderserve.core.links import LinkMeasurement
-    from thunderserve.runtime.store.base import Store
+    from thunderserve.runtime.store.base import Entry, Store
 
 __all__ = ["MemberSession", "Registry"]
 
@@ -31,18 +37,9 @@ class Registry:
         self._sessions: dict[str, MemberSession] = {}
 
     def open(self, member: Member) -> MemberSession:
-        """A session for a member that attached; an older one of the same process is closed.
-
-        Raises:
-            ConflictError: Another process of that name is attached.
-        """
+        """A session for a member that attached; an older one of that name is closed."""
         key = self._keys.member(member)
         if before := self._sessions.get(key):
-            if before.member.instance_id != member.instance_id:
-                raise ConflictError(
-                    f"another process serves as {key.rpartition('/')[2]} at "
-                    f"{before.member.address}; stop it, or choose another name"
-                )
             self.close(before)
         session = MemberSession(self._store, key, member, lease_ttl_s=self._lease_ttl_s)
         self._sessions[key] = session
@@ -76,14 +73,29 @@ class MemberSession:
         self._store = store
         self._lease_ttl_s = lease_ttl_s
         self._lease_id = 0
+        self._revision = 0  # of the record as this session wrote it last
         self._written: bytes | None = None
         self._links: tuple[LinkMeasurement, ...] = ()  # as they are recorded
         self._kept_s = 0.0
+        self._failing_since_s: float | None = None
+        self._over: ConflictError | UnavailableError | None = None
         self._beaten = asyncio.Event()
         self._task = asyncio.create_task(self._keep(), name=f"keep {key}")
 
+    @property
+    def unrenewed_s(self) -> float:
+        """For how long the store has not taken what was heard; 0 while it does."""
+        return 0.0 if self._failing_since_s is None else _now_s() - self._failing_since_s
+
     def beat(self, heartbeat: Heartbeat) -> None:
-        """The member was heard."""
+        """The member was heard.
+
+        Raises:
+            UnavailableError: The lease has ended, or goes on at another replica: attach anew.
+            ConflictError: Another process has the name.
+        """
+        if self._over is not None:
+            raise self._over
         self.heartbeat = heartbeat
         self._beaten.set()
 
@@ -98,36 +110,76 @@ class MemberSession:
             await self._store.revoke_lease(self._lease_id)
 
     async def _keep(self) -> None:
-        recorded = True
         while True:
             await self._beaten.wait()
             self._beaten.clear()
             try:
                 await self._write()
-            except NotFoundError:
-                self._lease_id = 0
-                self._beaten.set()
+            except (NotFoundError, ConflictError) as error:
+                self._over = error if isinstance(error, ConflictError) else self._ended()
+                return
             except UnavailableError as error:
-                level = logging.WARNING if recorded else logging.DEBUG
-                _log.log(level, "%s is heard, but not recorded: %s", self.key, error)
-                recorded = False
+                self._failed(error)
             else:
-                recorded = True
+                self._failing_since_s = None
 
     async def _write(self) -> None:
         assert self.heartbeat is not None  # noqa: S101 - a beat woke us
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         if changed_materially(self._links, self.heartbeat.links):
             self._links = self.heartbeat.links
         lasting = replace(self.heartbeat, in_flight=0, links=self._links)
         value = member_to_value(self.member, lasting)
-        if not self._lease_id:
-            self._lease_id, self._written = await self._store.grant_lease(self._lease_ttl_s), None
         if value != self._written:
-            await self._store.put(self.key, value, self._lease_id)
-            self._written = value
+            await self._record(value)
             await self._store.keep_alive(self._lease_id)
             self._kept_s = now_s
         elif now_s - self._kept_s >= self._lease_ttl_s / 3:
             await self._store.keep_alive(self._lease_id)
             self._kept_s = now_s
+
+    async def _record(self, value: bytes) -> None:
+        """Write the record over its own last state, or over none, or over this process's other."""
+        self._lease_id = self._lease_id or await self._store.grant_lease(self._lease_ttl_s)
+        put = Put(self.key, value, self._lease_id)
+        revision = await self._commit(put, self._revision) if self._revision else None
+        if revision is None:
+            entry = await self._store.get(self.key)
+            self._check_mine(entry)
+            revision = await self._commit(put, entry.mod_revision if entry else 0)
+        if revision is None:
+            raise UnavailableError(f"{self.key} is being written by somebody else, too")
+        self._revision, self._written = revision, value
+
+    def _check_mine(self, entry: Entry | None) -> None:
+        """Raises where the record may not be written over."""
+        if self._revision and (entry is None or entry.lease_id != self._lease_id):
+            raise NotFoundError(f"the record of {self.key} under lease {self._lease_id} is gone")
+        if entry is None:
+            return
+        holder, _ = member_from_value(entry.value)
+        if holder.instance_id != self.member.instance_id:
+            name = self.key.rpartition("/")[2]
+            raise ConflictError(
+                f"another process at {holder.address} serves as {name} until its lease ends; "
+                "stop it, or choose another name"
+            )
+
+    def _ended(self) -> UnavailableError:
+        return UnavailableError(
+            f"the lease of {self.key} has ended, or goes on at another replica; attach anew"
+        )
+
+    async def _commit(self, put: Put, revision: int) -> int | None:
+        return await self._store.commit([ModifiedAt(self.key, revision)], [put])
+
+    def _failed(self, error: UnavailableError) -> None:
+        first = self._failing_since_s is None
+        level = logging.WARNING if first else logging.DEBUG
+        _log.log(level, "%s is heard, but not recorded: %s", self.key, error)
+        if first:
+            self._failing_since_s = _now_s()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceServicer
+from thunderserve.control.forwarding import by_leader
 from thunderserve.control.inventory import nodes_of
 from thunderserve.control.operations import DEFAULT_DRAIN_TIMEOUT_S
 from thunderserve.control.paging import page_of
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     import grpc
 
     from thunderserve.api.types.v1 import types_pb2
+    from thunderserve.control.dumps import Dumps
     from thunderserve.control.flips import Flips
+    from thunderserve.control.forwarding import Forwarder
     from thunderserve.control.observer import Observer
     from thunderserve.control.operations import Operations
     from thunderserve.control.publisher import Publisher
@@ -45,12 +48,21 @@ class ControlServicer(ControlServiceServicer):
     """Translates; every decision is elsewhere."""
 
     def __init__(
-        self, observer: Observer, publisher: Publisher, flips: Flips, operations: Operations
+        self,
+        *,
+        observer: Observer,
+        publisher: Publisher,
+        flips: Flips,
+        operations: Operations,
+        dumps: Dumps,
+        forwarder: Forwarder,
     ) -> None:
+        self.forwarder = forwarder
         self._observer = observer
         self._publisher = publisher
         self._flips = flips
         self._operations = operations
+        self._dumps = dumps
 
     async def GetNode(
         self, request: control_pb2.GetNodeRequest, context: _Context
@@ -131,6 +143,7 @@ class ControlServicer(ControlServiceServicer):
         )
         return plan_to_proto(plan)
 
+    @by_leader
     async def ApplyPlan(
         self, request: control_pb2.ApplyPlanRequest, context: _Context
     ) -> types_pb2.Plan:
@@ -159,6 +172,7 @@ class ControlServicer(ControlServiceServicer):
                     plan=plan_to_proto(plan), workers=map(worker_to_proto, workers)
                 )
 
+    @by_leader
     async def FlipGroup(
         self, request: control_pb2.FlipGroupRequest, context: _Context
     ) -> control_pb2.Flip:
@@ -192,6 +206,7 @@ class ControlServicer(ControlServiceServicer):
         page, token = page_of(flips, request.page_size, request.page_token)
         return control_pb2.ListFlipsResponse(flips=map(flip_to_proto, page), next_page_token=token)
 
+    @by_leader
     async def DrainGroup(
         self, request: control_pb2.DrainGroupRequest, context: _Context
     ) -> control_pb2.GroupStatus:
@@ -200,6 +215,7 @@ class ControlServicer(ControlServiceServicer):
         status = await self._operations.set_drained(request.group_id, drained=True)
         return group_status_to_proto(status)
 
+    @by_leader
     async def UndrainGroup(
         self, request: control_pb2.UndrainGroupRequest, context: _Context
     ) -> control_pb2.GroupStatus:
@@ -207,6 +223,32 @@ class ControlServicer(ControlServiceServicer):
         del context
         status = await self._operations.set_drained(request.group_id, drained=False)
         return group_status_to_proto(status)
+
+    async def DumpStore(
+        self, request: control_pb2.DumpStoreRequest, context: _Context
+    ) -> control_pb2.DumpStoreResponse:
+        """Everything but leases."""
+        del request, context
+        records = await self._dumps.dump()
+        standing = self._observer.standing
+        return control_pb2.DumpStoreResponse(
+            fleet=self._dumps.fleet,
+            epoch=standing.plan.epoch if standing else 0,
+            records=[control_pb2.StoreRecord(key=k, value=v) for k, v in records.items()],
+        )
+
+    @by_leader
+    async def RestoreStore(
+        self, request: control_pb2.RestoreStoreRequest, context: _Context
+    ) -> control_pb2.RestoreStoreResponse:
+        """Go on from a dump's plan."""
+        del context
+        restored = await self._dumps.restore(
+            {record.key: record.value for record in request.records},
+            allow_older=request.allow_older,
+            validate_only=request.validate_only,
+        )
+        return control_pb2.RestoreStoreResponse(epoch=restored.epoch, record_count=restored.records)
 
 
 def _checked_id(request_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thunderserve.control.reconciler import Rules, reconcile
@@ -66,6 +67,7 @@ class Steward:
         reason: str = "",
         expected_epoch: int = 0,
         request_id: str = "",
+        restored: Standing | None = None,
     ) -> Standing:
         """Change what is wanted and publish what follows from it.
 
@@ -74,6 +76,7 @@ class Steward:
             reason: Why, for people.
             expected_epoch: Act only if this is the current epoch; 0 acts on any.
             request_id: Remembered with the plan that is published, unless empty.
+            restored: Go on from this instead of from what stands, whatever its epoch.
 
         Returns:
             What stands now: the same as before when nothing had to change.
@@ -91,14 +94,16 @@ class Steward:
                 raise ConflictError(
                     f"the current epoch is {epoch}, not {expected_epoch}; read the plan again"
                 )
+            base = standing if restored is None else _raised(restored, epoch)
             proposed = await asyncio.to_thread(
                 reconcile,
                 self._observer.inventory,
-                standing,
-                change(standing.intent if standing else Intent()),
+                base,
+                change(base.intent if base else Intent()),
                 self._rules,
                 awaited=self._awaited(),
                 reason=reason,
+                again=restored is not None or self._observer.set_back,
             )
             if proposed is not None:
                 return await self._published(proposed, request_id)
@@ -129,3 +134,9 @@ class Steward:
             _log.warning("the plan was not brought in line: %s", error)
             return False
         return not self._awaited()
+
+
+def _raised(standing: Standing, epoch: int) -> Standing:
+    """The same, at least of that epoch."""
+    plan = replace(standing.plan, epoch=max(epoch, standing.plan.epoch))
+    return replace(standing, view=standing.view._replace(plan=plan))

@@ -132,8 +132,8 @@ class Store(Protocol):
     def watch(self, prefix: str, after_revision: int) -> AsyncGenerator[Batch, None]:
         """Every change of a prefix after a revision; survives any outage of the store.
 
-        The iterator ends when the store no longer remembers what follows the revision: list
-        again and watch from there. `mirror` does both.
+        The iterator ends when the store no longer remembers what follows the revision, or was set
+        back to before it: list again and watch from there. `mirror` does both.
         """
 
     async def grant_lease(self, ttl_s: float) -> int:

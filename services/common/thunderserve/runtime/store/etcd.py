@@ -7,15 +7,14 @@ dependencies, and it knows one endpoint: none of the three is used.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from thunderserve.core.errors import ConfigError, NotFoundError, UnavailableError
+from thunderserve.core.errors import NotFoundError, UnavailableError
 from thunderserve.runtime.backoff import Backoff
-from thunderserve.runtime.channel import open_channel
 from thunderserve.runtime.store.base import (
     Batch,
     Change,
@@ -26,187 +25,143 @@ from thunderserve.runtime.store.base import (
     Put,
     Write,
 )
-from thunderserve.runtime.store.etcd_messages import EtcdMessages, etcd_messages
+from thunderserve.runtime.store.etcd_cluster import EtcdCluster
+from thunderserve.runtime.store.etcd_messages import etcd_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from thunderserve.runtime.store.etcd_cluster import EtcdAccess
+
 __all__ = ["EtcdStore"]
+
+_log = logging.getLogger(__name__)
 
 # A member cut off from the majority ends the watch instead of staying silent.
 _NEEDS_LEADER = (("hasleader", "true"),)
-_OUTAGES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-
-
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """One member of the cluster and the stubs of its three services."""
-
-    address: str
-    channel: grpc.aio.Channel
-    kv: Any
-    lease: Any
-    watch: Any
-
-    @classmethod
-    def open(cls, address: str, stubs: Any) -> _Endpoint:
-        channel = open_channel(address, max_reconnect_backoff_ms=_LONGEST_BACKOFF_MS)
-        kv, lease, watch = (getattr(stubs, f"{name}Stub")(channel) for name in _SERVICES)
-        return cls(address, channel, kv, lease, watch)
-
-
-# Leases run on while etcd is away: back within a fraction of one, members are not taken for lost.
-_LONGEST_BACKOFF_MS = 250
-_SERVICES = ("KV", "Lease", "Watch")
 
 
 class EtcdStore:
-    """A store on an etcd cluster; a failed call moves on to the next endpoint.
-
-    Args:
-        endpoints: `host:port` of one or more members.
-        timeout_s: Longest time for one call.
+    """A store on an etcd cluster.
 
     Raises:
-        ConfigError: No endpoint is given, or etcd3 is not installed.
+        ConfigError: etcd3 is not installed.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, timeout_s: float = 3.0) -> None:
-        if not endpoints:
-            raise ConfigError("etcd_endpoints is empty; name at least one host:port")
-        self._messages: EtcdMessages = etcd_messages()
-        self._endpoints = [_Endpoint.open(e, self._messages.stubs) for e in endpoints]
-        self._timeout_s = timeout_s
+    def __init__(self, access: EtcdAccess) -> None:
+        self._rpc = etcd_messages().rpc
+        self._cluster = EtcdCluster(access)
         self._closed = False
+
+    @property
+    def sign_in_count(self) -> int:
+        """How often a user was signed in."""
+        return self._cluster.sign_in_count
 
     async def get(self, key: str) -> Entry | None:
         """See `Store.get`."""
-        request = self._messages.rpc.RangeRequest(key=key.encode())
-        response = await self._read("kv", "Range", request)
+        request = self._rpc.RangeRequest(key=key.encode())
+        response = await self._cluster.read("kv", "Range", request)
         return next(map(_entry, response.kvs), None)
 
     async def list(self, prefix: str) -> Listing:
         """See `Store.list`."""
-        request = self._messages.rpc.RangeRequest(**_range(prefix))
-        response = await self._read("kv", "Range", request)
+        request = self._rpc.RangeRequest(**_range(prefix))
+        response = await self._cluster.read("kv", "Range", request)
         return Listing(tuple(map(_entry, response.kvs)), response.header.revision)
 
     async def put(self, key: str, value: bytes, lease_id: int = 0) -> int:
         """See `Store.put`."""
-        request = self._messages.rpc.PutRequest(key=key.encode(), value=value, lease=lease_id)
-        response = await self._call("kv", "Put", request)
+        request = self._rpc.PutRequest(key=key.encode(), value=value, lease=lease_id)
+        response = await self._cluster.call("kv", "Put", request)
         return int(response.header.revision)
 
     async def commit(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int | None:
         """See `Store.commit`."""
-        request = self._messages.rpc.TxnRequest(
+        request = self._rpc.TxnRequest(
             compare=[self._compare(compare) for compare in compares],
             success=[self._write(write) for write in writes],
         )
-        response = await self._call("kv", "Txn", request)
+        response = await self._cluster.call("kv", "Txn", request)
         return int(response.header.revision) if response.succeeded else None
 
     async def watch(self, prefix: str, after_revision: int) -> AsyncGenerator[Batch, None]:
         """See `Store.watch`."""
         seen, backoff = after_revision, Backoff(first_s=0.05, longest_s=1.0)
         while not self._closed:
-            endpoint = self._endpoints[0]
-            call = endpoint.watch.Watch(metadata=_NEEDS_LEADER)
+            member = self._cluster.member
+            metadata: tuple[tuple[str, str], ...] = ()
+            call = None
             try:
+                metadata = await self._cluster.metadata()
+                call = member.watch.Watch(metadata=(*metadata, *_NEEDS_LEADER))
                 await call.write(self._watch_request(prefix, seen))
                 while response := await call.read():  # the end of a stream is falsy
-                    if response.compact_revision:
+                    if response.compact_revision or _was_set_back(response, seen):
                         return
                     if response.canceled:
+                        _log.debug("etcd ended a watch: %s", response.cancel_reason)
+                        self._cluster.forget_token(metadata)  # it may have ended for that
                         break
                     backoff.reset()
                     if batch := _batch(response):
                         seen = batch.revision
                         yield batch
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # an outage: go on at another endpoint
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError, UnavailableError):
+                pass  # an outage: go on at another member
             except asyncio.CancelledError:
                 if not self._closed:
                     raise
                 return
             finally:
-                call.cancel()
-            self._move_on(endpoint)
+                if call is not None:
+                    call.cancel()
+            self._cluster.move_on(member)
             await asyncio.sleep(backoff.next_s())
 
     async def grant_lease(self, ttl_s: float) -> int:
         """See `Store.grant_lease`; etcd counts whole seconds."""
-        request = self._messages.rpc.LeaseGrantRequest(TTL=max(1, math.ceil(ttl_s)))
-        return int((await self._read("lease", "LeaseGrant", request)).ID)
+        request = self._rpc.LeaseGrantRequest(TTL=max(1, math.ceil(ttl_s)))
+        return int((await self._cluster.read("lease", "LeaseGrant", request)).ID)
 
     async def keep_alive(self, lease_id: int) -> None:
         """See `Store.keep_alive`."""
-        endpoint = self._endpoints[0]
-        call = endpoint.lease.LeaseKeepAlive(timeout=self._timeout_s)
+        cluster = self._cluster
+        member, metadata = cluster.member, await cluster.metadata()
+        call = member.lease.LeaseKeepAlive(timeout=cluster.timeout_s, metadata=metadata)
         try:
-            await call.write(self._messages.rpc.LeaseKeepAliveRequest(ID=lease_id))
+            await call.write(self._rpc.LeaseKeepAliveRequest(ID=lease_id))
             response = await call.read()
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise self._failure(endpoint, error) from error
+            cluster.forget_token(metadata)
+            raise cluster.failure(member, error) from error
         finally:
             call.cancel()
         if not response:
-            raise self._failure(endpoint, None)
+            raise cluster.failure(member, None)
         if response.TTL <= 0:
             raise NotFoundError(f"lease {lease_id} has ended; grant a new one")
 
     async def revoke_lease(self, lease_id: int) -> None:
         """See `Store.revoke_lease`."""
-        request = self._messages.rpc.LeaseRevokeRequest(ID=lease_id)
+        request = self._rpc.LeaseRevokeRequest(ID=lease_id)
         try:
-            await self._call("lease", "LeaseRevoke", request)
+            await self._cluster.call("lease", "LeaseRevoke", request)
         except NotFoundError:
             return
 
     async def compact(self, revision: int) -> None:
         """See `Store.compact`."""
-        await self._call("kv", "Compact", self._messages.rpc.CompactionRequest(revision=revision))
+        await self._cluster.call("kv", "Compact", self._rpc.CompactionRequest(revision=revision))
 
     async def close(self) -> None:
         """See `Store.close`."""
         self._closed = True
-        await asyncio.gather(*(endpoint.channel.close(None) for endpoint in self._endpoints))
-
-    async def _read(self, service: str, method: str, request: Any) -> Any:
-        """A call that may be repeated: every endpoint is asked once."""
-        for _ in self._endpoints[1:]:
-            try:
-                return await self._call(service, method, request)
-            except UnavailableError:
-                continue
-        return await self._call(service, method, request)
-
-    async def _call(self, service: str, method: str, request: Any) -> Any:
-        endpoint = self._endpoints[0]
-        # With one endpoint there is nowhere else to go: wait for it, within the timeout.
-        wait = len(self._endpoints) == 1
-        call = getattr(getattr(endpoint, service), method)
-        try:
-            return await call(request, timeout=self._timeout_s, wait_for_ready=wait)
-        except grpc.aio.AioRpcError as error:
-            raise self._failure(endpoint, error) from error
-
-    def _failure(self, endpoint: _Endpoint, error: Exception | None) -> Exception:
-        if isinstance(error, grpc.aio.AioRpcError):
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return NotFoundError(f"etcd at {endpoint.address}: {error.details()}")
-            if error.code() not in _OUTAGES:
-                return UnavailableError(f"etcd at {endpoint.address} refuses: {error.details()}")
-        self._move_on(endpoint)
-        return UnavailableError(f"etcd at {endpoint.address} does not answer; is it running?")
-
-    def _move_on(self, endpoint: _Endpoint) -> None:
-        if endpoint is self._endpoints[0]:
-            self._endpoints.append(self._endpoints.pop(0))
+        await self._cluster.close()
 
     def _compare(self, compare: Compare) -> Any:
-        kind = self._messages.rpc.Compare
+        kind = self._rpc.Compare
         if isinstance(compare, CreatedAt):
             expected = {"target": kind.CREATE, "create_revision": compare.revision}
         else:
@@ -214,15 +169,15 @@ class EtcdStore:
         return kind(key=compare.key.encode(), result=kind.EQUAL, **expected)
 
     def _write(self, write: Write) -> Any:
-        rpc, key = self._messages.rpc, write.key.encode()
+        rpc, key = self._rpc, write.key.encode()
         if isinstance(write, Put):
             put = rpc.PutRequest(key=key, value=write.value, lease=write.lease_id)
             return rpc.RequestOp(request_put=put)
         return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
 
     def _watch_request(self, prefix: str, seen: int) -> Any:
-        create = self._messages.rpc.WatchCreateRequest(**_range(prefix), start_revision=seen + 1)
-        return self._messages.rpc.WatchRequest(create_request=create)
+        create = self._rpc.WatchCreateRequest(**_range(prefix), start_revision=seen + 1)
+        return self._rpc.WatchRequest(create_request=create)
 
 
 def _range(prefix: str) -> dict[str, bytes]:
@@ -235,6 +190,14 @@ def _range(prefix: str) -> dict[str, bytes]:
 
 def _entry(kv: Any) -> Entry:
     return Entry(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+
+
+def _was_set_back(response: Any, seen: int) -> bool:
+    """True when a watch begins on a store that is older than what was seen: restored, or lagging.
+
+    etcd would wait for the revision to come, and say nothing of what happens meanwhile.
+    """
+    return bool(response.created) and response.header.revision < seen
 
 
 def _batch(response: Any) -> Batch | None:
