@@ -41,14 +41,17 @@ class Membership:
             ...
             membership.notify()  # the phase changed: tell it now
 
-    Control's absence is no error: the next address is tried, with growing delays, for ever. On
-    leaving the block the member says goodbye, so that it is not missed for a whole lease; where the
-    block is cancelled, the member is to be gone at once, as a killed process is, and says nothing.
+    Control's absence is no error: the next address is tried, with growing delays, for ever. A
+    replica that does not answer, or that has lost the store, is left for the next one while the
+    lease still runs. On leaving the block the member says goodbye, so that it is not missed for a
+    whole lease; where the block is cancelled, the member is to be gone at once, as a killed process
+    is, and says nothing.
 
     Args:
         addresses: `host:port` of every control replica; at least one.
         member: Who attaches.
         heartbeat: What to say of it now; called at every interval.
+        on_leave: Called when a replica is left: it may be deaf on other streams, too.
         backoff: Delays between tries.
     """
 
@@ -58,11 +61,15 @@ class Membership:
         member: Member,
         heartbeat: Callable[[], Heartbeat],
         *,
+        on_leave: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
         self._hello = hello_to_proto(member)
         self._heartbeat = heartbeat
+        self._on_leave = on_leave
+        self._patience_s = FIRST_ANSWER_TIMEOUT_S
+        self._refusal = ""
         self._backoff = backoff or Backoff()
         self._due = asyncio.Event()
         self._leaving = False
@@ -110,23 +117,33 @@ class Membership:
     async def _attach(self, address: str) -> None:
         async with open_channel(address) as channel:
             call: _Call = MembershipServiceStub(channel).Attach(None)
-            await call.write(control_pb2.AttachRequest(hello=self._hello))
-            terms = await _answer(call, FIRST_ANSWER_TIMEOUT_S)
+            hello = control_pb2.AttachRequest(hello=self._hello)
+            terms = await _exchange(call, hello, self._patience_s)
             while not self._leaving:
+                self._take(terms)
                 self._due.clear()
                 beat = heartbeat_to_proto(self._heartbeat())
-                await call.write(control_pb2.AttachRequest(heartbeat=beat))
-                terms = await _answer(call, terms.lease_ttl.ToTimedelta().total_seconds())
+                request = control_pb2.AttachRequest(heartbeat=beat)
+                terms = await _exchange(call, request, self._patience_s)
                 self._attached(address)
                 await self._pause(terms.heartbeat_interval.ToTimedelta().total_seconds())
-            await call.write(control_pb2.AttachRequest(goodbye=control_pb2.Goodbye()))
-            await _answer(call, GOODBYE_TIMEOUT_S)
+            goodbye = control_pb2.AttachRequest(goodbye=control_pb2.Goodbye())
+            await _exchange(call, goodbye, GOODBYE_TIMEOUT_S)
             self._attached_to = None
+
+    def _take(self, terms: control_pb2.AttachResponse) -> None:
+        """Where there is another replica to go to, go there in the first third of the lease."""
+        ttl_s = terms.lease_ttl.ToTimedelta().total_seconds()
+        self._patience_s = ttl_s / 3 if len(self._addresses) > 1 else ttl_s
+        if terms.unrenewed_duration.ToTimedelta().total_seconds() > self._patience_s:
+            raise UnavailableError("it cannot reach the store")
 
     async def _pause(self, seconds: float) -> None:
         """Wait for `notify`, at most so long."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._due.wait(), seconds)
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event.
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
 
     def _attached(self, address: str) -> None:
         self._backoff.reset()
@@ -136,18 +153,26 @@ class Membership:
 
     def _detached(self, address: str, error: Exception) -> None:
         cause = error_from_rpc(error) if isinstance(error, grpc.aio.AioRpcError) else error
-        level = logging.DEBUG if self._attached_to is None else logging.WARNING
+        is_refused = not isinstance(cause, UnavailableError) and str(cause) != self._refusal
+        warn = is_refused or self._attached_to is not None
+        level = logging.WARNING if warn else logging.DEBUG
         _log.log(level, "not attached to control at %s: %s", address, cause)
+        self._refusal = str(cause)
         self._attached_to = None
+        self._on_leave()
 
 
 _Call = grpc.aio.StreamStreamCall[control_pb2.AttachRequest, control_pb2.AttachResponse]
 
 
-async def _answer(call: _Call, timeout_s: float) -> control_pb2.AttachResponse:
+async def _exchange(
+    call: _Call, request: control_pb2.AttachRequest, timeout_s: float
+) -> control_pb2.AttachResponse:
     """Every message is answered with the terms of the lease; silence means a lost server."""
     try:
-        answer = await asyncio.wait_for(call.read(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await call.write(request)
+            answer = await call.read()
     except TimeoutError:
         raise UnavailableError(f"no answer within {timeout_s} s") from None
     if not isinstance(answer, control_pb2.AttachResponse):

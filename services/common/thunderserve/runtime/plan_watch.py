@@ -59,6 +59,7 @@ class PlanWatch:
         self._backoff = backoff or Backoff()
         self._view: PlanView | None = None
         self._changed = asyncio.Event()
+        self._stream: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +87,14 @@ class PlanWatch:
         """The epoch followed now; 0 before the first plan."""
         return 0 if self._view is None else self._view.plan.epoch
 
+    def move_on(self) -> None:
+        """Follow at the next address: the present one was found deaf by other means.
+
+        A stream without news looks the same as one whose server froze.
+        """
+        if self._stream is not None:
+            self._stream.cancel()
+
     async def views(self) -> AsyncIterator[PlanView]:
         """The newest view, then every change; a slow reader skips to the newest."""
         seen: PlanView | None = None
@@ -99,13 +108,23 @@ class PlanWatch:
 
     async def _follow_for_ever(self) -> None:
         for address in itertools.cycle(self._addresses):
+            self._stream = asyncio.create_task(self._try_follow(address))
             try:
-                await self._follow(address)
-            except grpc.aio.AioRpcError as error:
-                _log.debug("no plan from control at %s: %s", address, error_from_rpc(error))
-            except InvalidArgumentError as error:
-                _log.warning("control at %s sent a plan that is none: %s", address, error)
+                await asyncio.wait([self._stream])
+            finally:
+                self._stream.cancel()
+                await asyncio.wait([self._stream])
+            if not self._stream.cancelled():
+                self._stream.result()
             await asyncio.sleep(self._backoff.next_s())
+
+    async def _try_follow(self, address: str) -> None:
+        try:
+            await self._follow(address)
+        except grpc.aio.AioRpcError as error:
+            _log.debug("no plan from control at %s: %s", address, error_from_rpc(error))
+        except InvalidArgumentError as error:
+            _log.warning("control at %s sent a plan that is none: %s", address, error)
 
     async def _follow(self, address: str) -> None:
         async with open_channel(address) as channel:

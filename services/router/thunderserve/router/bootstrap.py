@@ -108,8 +108,6 @@ async def _follow(
     def heartbeat() -> Heartbeat:
         return Heartbeat(plan_epoch=frontend.table.epoch, in_flight=frontend.admission.in_flight)
 
-    membership = Membership(config.control_addresses, member, heartbeat)
-
     def follow(view: PlanView) -> None:
         try:
             frontend.table.update(view.plan, view.workers)
@@ -120,5 +118,7 @@ async def _follow(
         # Control waits for this before it lets a group change its phase.
         membership.notify()
 
-    async with membership, PlanWatch(config.control_addresses, on_change=follow):
+    watch = PlanWatch(config.control_addresses, on_change=follow)
+    membership = Membership(config.control_addresses, member, heartbeat, on_leave=watch.move_on)
+    async with membership, watch:
         yield

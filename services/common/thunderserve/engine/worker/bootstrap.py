@@ -124,9 +124,10 @@ async def _in_fleet(
         return
     addresses = config.control_addresses
     member = _member(config, host, instance_id)
+    watch = PlanWatch(addresses, on_change=lambda view: host.observe_epoch(view.plan.epoch))
     async with (
-        Membership(addresses, member, lambda: host.heartbeat) as membership,
-        PlanWatch(addresses, on_change=lambda view: host.observe_epoch(view.plan.epoch)),
+        watch,
+        Membership(addresses, member, lambda: host.heartbeat, on_leave=watch.move_on) as membership,
     ):
         host.on_change(membership.notify)
         yield
