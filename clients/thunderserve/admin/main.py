@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thunderserve.admin import changes, get, pki, plans
+from thunderserve.admin import changes, get, pki, plans, store
 from thunderserve.admin.session import DEFAULT_CONTROL, Session, hoist_globals
 from thunderserve.console.ending import run_app
 from thunderserve.console.output import OutputFormat
@@ -42,6 +42,7 @@ def _application() -> typer.Typer:
     app.add_typer(get.application(), name="get")
     app.add_typer(plans.application(), name="plan")
     app.add_typer(pki.application(), name="pki")
+    app.add_typer(store.application(), name="store")
     app.command("flip")(changes.flip)
     app.command("drain")(changes.drain)
     app.command("undrain")(changes.undrain)
@@ -52,7 +53,10 @@ def _begin(
     context: typer.Context,
     control: Annotated[
         str,
-        typer.Option(envvar="THUNDERSERVE_CONTROL", help="host:port of the control plane."),
+        typer.Option(
+            envvar="THUNDERSERVE_CONTROL",
+            help="host:port of the control plane; several, with commas.",
+        ),
     ] = DEFAULT_CONTROL,
     output: Annotated[
         OutputFormat, typer.Option("--output", "-o", help="How data is written.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -10,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
 from thunderserve.client.failures import failure_of
+from thunderserve.core.errors import InvalidArgumentError, UnavailableError
 from thunderserve.runtime.channel import open_channel
 from thunderserve.wire.enums import phase_to_proto
 from thunderserve.wire.fleet import flip_from_proto, group_status_from_proto, node_from_proto
@@ -17,38 +20,62 @@ from thunderserve.wire.links import link_from_proto
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from thunderserve.core.fleet import Flip, GroupStatus, Node
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Plan
 
-__all__ = ["ControlClient"]
+__all__ = ["ControlClient", "StoreDump"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDump:
+    """The lasting records of a fleet's store, by key; `epoch` is its plan's, 0 before the first."""
+
+    fleet: str
+    epoch: int
+    records: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    peer: str
+    channel: grpc.aio.Channel
+    stub: Any
+
+    @classmethod
+    def open(cls, address: str) -> _Replica:
+        channel = open_channel(address)
+        return cls(f"the control plane at {address}", channel, ControlServiceStub(channel))
 
 
 class ControlClient:
-    """A connection to one control-plane replica; make it inside a running event loop.
+    """A connection to the control plane; make it inside a running event loop.
 
-    Every method raises a `ThunderServeError` whose class says what went wrong.
+    Any replica does: a follower forwards what changes something. One that is away, or without a
+    leader, is passed over for the next; that repeats no change, for requests carry an id or ask
+    for a state. Every method raises a `ThunderServeError` whose class says what went wrong.
 
     Args:
-        address: `host:port` of the replica's gRPC server.
+        addresses: `host:port` of one replica, or of several with commas between.
         timeout_s: Deadline of every call.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
-        self._peer = f"the control plane at {address}"
+    def __init__(self, addresses: str, *, timeout_s: float = 30.0) -> None:
         self._timeout_s = timeout_s
-        self._channel = open_channel(address)
-        self._stub = ControlServiceStub(self._channel)
+        names = [name.strip() for name in addresses.split(",") if name.strip()]
+        if not names:
+            raise InvalidArgumentError("no address of the control plane", param="control")
+        self._replicas = [_Replica.open(name) for name in names]
 
     async def nodes(self) -> tuple[Node, ...]:
         """Every host with its GPUs."""
         return tuple(
             [
                 node_from_proto(node)
-                async for page in self._pages(self._stub.ListNodes, control_pb2.ListNodesRequest())
+                async for page in self._pages("ListNodes", control_pb2.ListNodesRequest())
                 for node in page.nodes
             ]
         )
@@ -59,7 +86,7 @@ class ControlClient:
         return tuple(
             [
                 group_status_from_proto(group)
-                async for page in self._pages(self._stub.ListGroups, request)
+                async for page in self._pages("ListGroups", request)
                 for group in page.groups
             ]
         )
@@ -77,14 +104,14 @@ class ControlClient:
     async def plan(self, epoch: int = 0) -> Plan:
         """The plan of an epoch; 0 is the current one."""
         request = control_pb2.GetPlanRequest(epoch=epoch)
-        return plan_from_proto(await self._call(self._stub.GetPlan, request))
+        return plan_from_proto(await self._call("GetPlan", request))
 
     async def plans(self) -> tuple[Plan, ...]:
         """Published plans, newest first."""
         return tuple(
             [
                 plan_from_proto(plan)
-                async for page in self._pages(self._stub.ListPlans, control_pb2.ListPlansRequest())
+                async for page in self._pages("ListPlans", control_pb2.ListPlansRequest())
                 for plan in page.plans
             ]
         )
@@ -106,7 +133,7 @@ class ControlClient:
             seed=seed,
             keep_phases=keep_phases,
         )
-        return plan_from_proto(await self._call(self._stub.ComputePlan, request))
+        return plan_from_proto(await self._call("ComputePlan", request))
 
     async def apply_plan(
         self,
@@ -130,7 +157,7 @@ class ControlClient:
             validate_only=validate_only,
             request_id=request_id,
         )
-        return plan_from_proto(await self._call(self._stub.ApplyPlan, request))
+        return plan_from_proto(await self._call("ApplyPlan", request))
 
     async def flip(
         self,
@@ -149,14 +176,14 @@ class ControlClient:
             validate_only=validate_only,
             request_id=request_id,
         )
-        return flip_from_proto(await self._call(self._stub.FlipGroup, request))
+        return flip_from_proto(await self._call("FlipGroup", request))
 
     async def flips(self) -> tuple[Flip, ...]:
         """Recorded flips."""
         return tuple(
             [
                 flip_from_proto(flip)
-                async for page in self._pages(self._stub.ListFlips, control_pb2.ListFlipsRequest())
+                async for page in self._pages("ListFlips", control_pb2.ListFlipsRequest())
                 for flip in page.flips
             ]
         )
@@ -164,16 +191,44 @@ class ControlClient:
     async def drain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
         """Take a group out of the routes."""
         request = control_pb2.DrainGroupRequest(group_id=group_id, request_id=request_id)
-        return group_status_from_proto(await self._call(self._stub.DrainGroup, request))
+        return group_status_from_proto(await self._call("DrainGroup", request))
 
     async def undrain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
         """Put a drained group back."""
         request = control_pb2.UndrainGroupRequest(group_id=group_id, request_id=request_id)
-        return group_status_from_proto(await self._call(self._stub.UndrainGroup, request))
+        return group_status_from_proto(await self._call("UndrainGroup", request))
+
+    async def dump_store(self) -> StoreDump:
+        """What the store holds of the fleet, but for leases."""
+        response = await self._call("DumpStore", control_pb2.DumpStoreRequest())
+        records = {record.key: record.value for record in response.records}
+        return StoreDump(response.fleet, response.epoch, records)
+
+    async def restore_store(
+        self, dump: StoreDump, *, allow_older: bool = False, validate_only: bool = False
+    ) -> tuple[int, int]:
+        """Make a dump's plan the current one, under a new epoch.
+
+        Args:
+            dump: As `dump_store` gave it.
+            allow_older: Restore also where the current plan is newer than the dump's.
+            validate_only: Check everything and write nothing.
+
+        Returns:
+            The new epoch, 0 if nothing was written, and the number of records.
+        """
+        request = control_pb2.RestoreStoreRequest(
+            records=[control_pb2.StoreRecord(key=k, value=v) for k, v in dump.records.items()],
+            allow_older=allow_older,
+            validate_only=validate_only,
+        )
+        response = await self._call("RestoreStore", request)
+        return response.epoch, response.record_count
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close(None)
+        for replica in self._replicas:
+            await replica.channel.close(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,13 +241,22 @@ class ControlClient:
     ) -> None:
         await self.close()
 
-    async def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        try:
-            return await method(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error, self._peer, self._timeout_s) from None
+    async def _call(self, method: str, request: Any) -> Any:
+        """Ask the replicas in turn; whoever answered last is asked first."""
+        for _ in self._replicas[1:]:
+            try:
+                return await self._ask(self._replicas[0], method, request)
+            except UnavailableError:
+                self._replicas.append(self._replicas.pop(0))
+        return await self._ask(self._replicas[0], method, request)
 
-    async def _pages(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+    async def _ask(self, replica: _Replica, method: str, request: Any) -> Any:
+        try:
+            return await getattr(replica.stub, method)(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise failure_of(error, replica.peer, self._timeout_s) from None
+
+    async def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
         while True:
             page = await self._call(method, request)
             yield page
