@@ -64,26 +64,27 @@ async def test_restore_is_refused_when_the_standing_plan_is_newer(
 
 @pytest.mark.parametrize("control", ["memory"], indirect=True)
 @pytest.mark.parametrize(
-    ("key", "value", "error", "says"),
+    ("record", "error", "says"),
     [
-        ("plan/current", None, InvalidArgumentError, "has no plan/current"),
-        ("leader", b'{"format":2}', InvalidArgumentError, "'leader' is not a record"),
-        ("flips/x", b"[]", InvalidArgumentError, "'flips/x' is not a record"),
-        ("plan/history/x", b'{"format":3}', PreconditionError, "of format 3"),
+        (("plan/current", None), InvalidArgumentError, "has no plan/current"),
+        (("leader", b'{"format":2}'), InvalidArgumentError, "'leader' is not a record"),
+        (("flips/x", b"[]"), InvalidArgumentError, "'flips/x' is not a record"),
+        (("plan/history/x", b'{"format":3}'), PreconditionError, "of format 3"),
     ],
 )
 async def test_restore_is_refused_when_a_record_is_none(
     control: ControlUnderTest,
     sockets: Sockets,
-    key: str,
-    value: bytes | None,
+    record: tuple[str, bytes | None],
     error: type[Exception],
     says: str,
 ) -> None:
     """All is checked before anything is written."""
     async with fleet(control.addresses, sockets, g0=PREFILL, g1=DECODE):
         before = await control.client.dump_store()
-        records = {k: v for k, v in {**before.records, key: value}.items() if v is not None}
+        records = {
+            k: v for k, v in {**before.records, record[0]: record[1]}.items() if v is not None
+        }
         with pytest.raises(error, match=says):
             await control.client.restore_store(StoreDump("f", 9, records))
         assert await control.client.dump_store() == before

@@ -96,7 +96,7 @@ class ControlClient:
         return tuple(
             [
                 link_from_proto(link)
-                async for page in self._pages(self._stub.ListLinks, control_pb2.ListLinksRequest())
+                async for page in self._pages("ListLinks", control_pb2.ListLinksRequest())
                 for link in page.links
             ]
         )
