@@ -48,6 +48,7 @@ INPUTS ?= 1000000
 fuzz: setup ## Feed kvlink's parsers INPUTS inputs each, led by coverage
 	@for target in frames messages control int4; do \
 	  .venv/bin/python tests/kvlink/faults/fuzz.py $$target $(INPUTS) || exit 1; done
+	@tests/kvlink/faults/fuzz_native.sh $(INPUTS)
 
 soak: setup ## 10,000 transfers, then 1,000 requests with aborts in two real SGLang engines
 	@.venv/bin/pytest -s -m soak tests/kvlink

@@ -134,7 +134,9 @@ class Arena:
         return np.array_equal(arrived, self.cache if mode is WireMode.RAW16 else self.int4_cache)
 
 
-async def open_arena(folder: Path, layout: KvLayout = SMALL, **settings: Any) -> Arena:
+async def open_arena(
+    folder: Path, layout: KvLayout = SMALL, *, below_tls: bool = False, **settings: Any
+) -> Arena:
     """Start both sides and the proxy; learns what int4 makes of the cache from one transfer."""
     settings = {"max_rooms": 48, **settings}
     prefill = await start_side(folder / "prefill", Phase.PREFILL, layout, **settings)
@@ -147,7 +149,7 @@ async def open_arena(folder: Path, layout: KvLayout = SMALL, **settings: Any) ->
         advertised_address=f"127.0.0.1:{proxy_port}",
         **settings,
     )
-    proxy = FaultProxy(own_port, issue(folder / "proxy"))
+    proxy = FaultProxy(own_port, None if below_tls else issue(folder / "proxy"))
     await proxy.listen(proxy_port)
     # Every transfer blocks a thread or two: more at once than the default executor has.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * settings["max_rooms"]))

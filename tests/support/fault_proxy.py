@@ -71,12 +71,13 @@ class FaultProxy:
 
     Args:
         upstream_port: The sidecar's.
-        identity: Folder of a certificate of its role.
+        identity: Folder of a certificate of its role; None leaves TLS as it is, so that faults
+            count and change ciphertext, from behind the first bytes of the handshake on.
     """
 
-    def __init__(self, upstream_port: int, identity: Path) -> None:
+    def __init__(self, upstream_port: int, identity: Path | None) -> None:
         self._upstream_port = upstream_port
-        self._credentials = Credentials(identity)
+        self._credentials = None if identity is None else Credentials(identity)
         self._faults: deque[Fault] = deque()
         self._connections: set[asyncio.Task[None]] = set()
         self._control: set[asyncio.Task[None]] = set()
@@ -85,7 +86,7 @@ class FaultProxy:
 
     async def listen(self, port: int) -> None:
         """Take the connections meant for the listener."""
-        context = self._credentials.server_context(BULK_PROTOCOL, "h2")
+        context = self._credentials and self._credentials.server_context(BULK_PROTOCOL, "h2")
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, ssl=context)
 
     def expect(self, faults: Iterable[Fault]) -> None:
@@ -109,7 +110,7 @@ class FaultProxy:
         await _end(self._control)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        protocol = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        protocol, hello = await self._meet(reader, writer)
         fault, tasks = Fault(), self._control
         if protocol == BULK_PROTOCOL:
             self.connection_count += 1
@@ -120,12 +121,8 @@ class FaultProxy:
         tasks.add(task)
         upstream: asyncio.StreamWriter | None = None
         try:
-            back, upstream = await asyncio.open_connection(
-                "127.0.0.1",
-                self._upstream_port,
-                ssl=self._credentials.client_context(protocol),
-                server_hostname=SERVER_NAME,
-            )
+            back, upstream = await self._dial(protocol)
+            upstream.write(hello)
             ends = (writer, upstream)
             forth = _Pump(reader, upstream, ends, fault, Direction.FORTH, forgotten=self._forgotten)
             backward = _Pump(back, writer, ends, fault, Direction.BACK, forgotten=self._forgotten)
@@ -137,6 +134,22 @@ class FaultProxy:
             writer.transport.abort()
             if upstream is not None:
                 upstream.transport.abort()
+
+    async def _meet(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[str, bytes]:
+        """What a connection is for, and what had to be read to know."""
+        if self._credentials is not None:
+            return writer.get_extra_info("ssl_object").selected_alpn_protocol(), b""
+        hello = await reader.read(_CHUNK_BYTES)  # names the protocol before it encrypts
+        return BULK_PROTOCOL if BULK_PROTOCOL.encode() in hello else "h2", hello
+
+    async def _dial(self, protocol: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = "127.0.0.1", self._upstream_port
+        if self._credentials is None:
+            return await asyncio.open_connection(host, port)
+        context = self._credentials.client_context(protocol)
+        return await asyncio.open_connection(host, port, ssl=context, server_hostname=SERVER_NAME)
 
 
 class _Pump:

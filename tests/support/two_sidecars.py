@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import psutil  # type: ignore[import-untyped]  # it ships no types
+from identities import issue
 from kvlink_sides import free_port
 
 from thunderserve.core.kv import KvLayout
@@ -44,11 +45,11 @@ class SidecarProcess:
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.engine_socket = folder / "engine"
-        self.bulk_address = f"127.0.0.1:{free_port()}"
+        self._local_address = f"unix:{folder}/local"
         values = {
             "address": self.address,
-            "bulk_address": self.bulk_address,
-            "local_address": f"unix:{folder}/local",
+            "identity": str(issue(folder / "identity")),
+            "local_address": self._local_address,
             "engine_socket": str(self.engine_socket),
             **settings,
         }
@@ -61,11 +62,21 @@ class SidecarProcess:
             "warning",
             *arguments,
         ]
-        self.process = subprocess.Popen(command)
+        self._command = command
+        self.start()
+
+    def start(self) -> None:
+        """Also again, at the same address."""
+        self.process = subprocess.Popen(self._command)
+
+    def kill(self) -> None:
+        """Nothing is said to anybody."""
+        self.process.kill()
+        self.process.wait()
 
     def wait_ready(self) -> None:
         """A signal to a process that is still being imported would just end it."""
-        with grpc.insecure_channel(self.address) as channel:
+        with grpc.insecure_channel(self._local_address) as channel:
             grpc.channel_ready_future(channel).result(timeout=60)
 
     def books(self) -> Books:
@@ -147,15 +158,19 @@ class TwoSidecars:
     sending: SyntheticEngine
     receiving: SyntheticEngine
 
+    def offer(self, room: int, cache: np.ndarray) -> None:
+        """Both sides have the room ready."""
+        self.receiving.place(room).cache = np.zeros_like(cache)
+        self.receiver.reserve(room, self.prefill.address, cache.shape[2])
+        assert self.sending.place(room).reserved.wait(_WAIT_S), room
+
     def move(self, room: int, cache: np.ndarray, aux: bytes) -> tuple[str, str, np.ndarray, bytes]:
         """Outcomes of prefill and decode, and what arrived."""
-        here, there = self.sending.place(room), self.receiving.place(room)
-        there.cache = np.zeros_like(cache)
-        self.receiver.reserve(room, self.prefill.address, cache.shape[2])
-        assert here.reserved.wait(_WAIT_S), room
+        self.offer(room, cache)
         self.sender.send_pages(room, 0, cache)
         self.sender.send_aux(room, aux)
         self.sender.finish(room)
+        here, there = self.sending.place(room), self.receiving.place(room)
         assert here.ended.wait(_WAIT_S), room
         assert there.ended.wait(_WAIT_S), room
         self.sending.forget(room)
