@@ -1,13 +1,15 @@
 """How good the plans of the search are, how fast it finds them, and what else would find.
 
-    .venv/bin/python benchmarks/search.py [-o json] [--quick] [--scale 1024]
+    .venv/bin/python benchmarks/search.py [-o json] [--clusters 30] [--first 1000] [--scale 1024]
+    .venv/bin/python benchmarks/search.py --no-preset --clusters 0 --scale 512
 
 Preset: `paper-cloud-32` with LLaMA-30B, both objectives, at the workload's rate and at 2.5 times
-it; the best plan is proven by the certificate. Controls: equal numbers of solved flows on the
-preset and on seeded clusters of 16 to 64 mixed GPUs; shares of the best score that any of them
-found. `climbed`: as the product searches, from starts that were climbed by the estimate, neighbours
-ranked by it; `blind`: from the first start as it is, through random neighbours. Scale: the preset's
-mix repeated, and random nodes of one type each. CPU seconds of one process.
+it; the best plan is proven by the certificate. Controls: equal numbers of solved flows on drawn
+clusters of 16 to 48 mixed GPUs, on none of which the search was tuned; shares of the best score
+that any of them found, and how much more tabu has than each other one on the same clusters, with
+95 % intervals. `climbed`: as the product searches, from starts that were climbed by the estimate,
+neighbours ranked by it; `blind`: from the first start as it is, through random neighbours. Scale:
+the preset's mix repeated, and random nodes of one type each. CPU seconds of one process.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import json
 import platform
 import time
 from dataclasses import dataclass, replace
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from search_controls import METHODS, Task
@@ -43,7 +46,10 @@ if TYPE_CHECKING:
 
 KINDS = ("A40", "A6000", "A5000", "3090Ti")
 RATES = (1.0, 2.5)
-MIXED_GPUS = (16, 32, 48, 64)
+MIXED_GPUS = (16, 24, 32, 48)
+T_95 = 2.04
+"""Student's for thirty clusters; a little wide for more."""
+TIE = 1e-4
 EVALUATIONS, SAMPLES, CLIMBED = 200, 200, 8
 ANYTIME = (1, 10, 50, 100, 200)
 SCALES = (64, 128, 256, 512, 1024)
@@ -57,12 +63,16 @@ def main() -> None:
     """Command-line entry."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
-    parser.add_argument("--quick", action="store_true", help="two clusters, one seed")
+    parser.add_argument("--clusters", type=int, default=30, help="for the controls, at least 2")
+    parser.add_argument("--first", type=int, default=1000, help="seed of the first of them")
+    parser.add_argument("--no-preset", action="store_true", help="only what else is asked")
     parser.add_argument("--scale", type=int, default=0, help="GPUs of the largest cluster")
     given = parser.parse_args()
     figures: Figures = {"machine": f"{platform.machine()}, one process"}
-    figures |= preset_figures()
-    figures |= control_figures(quick=given.quick)
+    if not given.no_preset:
+        figures |= preset_figures()
+    if given.clusters:
+        figures |= control_figures(given.first, given.clusters)
     for gpus in (size for size in SCALES if size <= given.scale):
         figures |= scale_figures(gpus)
     if given.output == "json":
@@ -119,29 +129,49 @@ def _by(report: SearchReport, evaluations: int) -> float:
     return max((score for at, score in report.progress if at <= evaluations), default=0.0)
 
 
-def control_figures(*, quick: bool) -> Figures:
-    """Mean shares of the best that any method found, and how often tabu was beaten."""
-    clusters = [cluster_preset("paper-cloud-32"), *map(mixed_cluster, MIXED_GPUS)]
+def control_figures(first: int, clusters: int) -> Figures:
+    """Tabu beside the others on the same clusters: mean differences with their 95 % intervals."""
     figures: Figures = {}
     for climbed in (True, False):
         shares: dict[str, list[float]] = {name: [] for name in METHODS}
-        for cluster in clusters[:2] if quick else clusters:
-            for objective in Objective:
-                for seed in range(1 if quick else 2):
-                    workload = ("azure-conv", "azure-code")[seed % 2]
-                    factor = 2.5 * len(cluster.gpus) / 32
-                    problem = problem_of(cluster, workload, factor, objective)
-                    scores = {
-                        name: run(name, problem, seed, climbed=climbed).best for name in METHODS
-                    }
-                    best = max(scores.values())
-                    for name, score in scores.items():
-                        shares[name].append(score / best)
+        for seed in range(first, first + clusters):
+            problem = drawn_problem(seed)
+            scores = {name: run(name, problem, seed, climbed=climbed).best for name in METHODS}
+            best = max(scores.values())
+            for name, score in scores.items():
+                shares[name].append(score / best)
         way = "climbed" if climbed else "blind"
         for name, found in shares.items():
             figures[f"{way}_{name}_mean_x_best"] = fmean(found)
             figures[f"{way}_{name}_worst_x_best"] = min(found)
+            if name != "tabu":
+                figures |= paired(f"{way}_tabu_less_{name}", shares["tabu"], found)
     return figures
+
+
+def drawn_problem(seed: int) -> Problem:
+    """A cluster of 16 to 48 mixed GPUs with a workload, an objective and a load, all drawn."""
+    draws = Draws(seed)
+    gpus = draws.pick(MIXED_GPUS)
+    return problem_of(
+        mixed_cluster(gpus, draws),
+        draws.pick(("azure-conv", "azure-code")),
+        draws.pick((1.0, 2.5)) * gpus / 32,
+        draws.pick(tuple(Objective)),
+    )
+
+
+def paired(name: str, ones: Sequence[float], others: Sequence[float]) -> Figures:
+    """The mean difference with its 95 % interval, and on how many clusters either is better."""
+    differences = [one - other for one, other in zip(ones, others, strict=True)]
+    half = T_95 * stdev(differences) / sqrt(len(differences))
+    return {
+        f"{name}_mean": fmean(differences),
+        f"{name}_low": fmean(differences) - half,
+        f"{name}_high": fmean(differences) + half,
+        f"{name}_better_on": sum(each > TIE for each in differences),
+        f"{name}_worse_on": sum(each < -TIE for each in differences),
+    }
 
 
 @dataclass(slots=True)
@@ -217,9 +247,8 @@ def random_hosts(gpus: int) -> Cluster:
     return _cluster(draws, gpus, lambda size: [draws.pick(KINDS)] * size)
 
 
-def mixed_cluster(gpus: int) -> Cluster:
+def mixed_cluster(gpus: int, draws: Draws) -> Cluster:
     """The same, but some hosts hold several types."""
-    draws = Draws(gpus)
 
     def kinds(size: int) -> list[str]:
         one, other = draws.pick(KINDS), draws.pick(KINDS)

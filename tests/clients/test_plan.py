@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,13 @@ network: {gbit_per_s: 10}
 nodes:
   - {id: n0, gpus: [{type: A40, count: 2}]}
   - {id: n1, gpus: [{type: 3090Ti, count: 2}]}
+"""
+PIPELINES = """
+network: {gbit_per_s: 40}
+nodes:
+  - {id: n0, gpus: [{type: A5000, count: 2}, {type: 3090Ti, count: 1}]}
+  - {id: n1, gpus: [{type: 3090Ti, count: 2}]}
+  - {id: n2, gpus: [{type: A40, count: 2}]}
 """
 SHORT = ("--time-budget", "0.5", "--rate", "2")
 
@@ -71,6 +79,26 @@ def test_plan_certifies_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture
     table = capsys.readouterr().out
     assert f"certificate ({certificate.method})" in table
     assert "LOAD req/s" in table
+
+
+def test_plan_says_what_keeping_groups_flippable_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On these GPUs a pipeline serves most, and no pipeline flips."""
+    file = tmp_path / "cluster.yaml"
+    file.write_text(PIPELINES, encoding="utf-8")
+    arguments = ("plan", "--cluster", str(file), "--model", "opt-13b", "--rate", "20")
+
+    assert main([*arguments, "--flippable", "1", "-o", "json"]) == 0
+
+    captured = capsys.readouterr()
+    plan = plan_from_mapping(json.loads(captured.out))
+    assert all(group.pp == 1 for group in plan.groups)
+    told = r"100% of the GPUs can flip, 100% were asked for; that costs ([0-9.]+)% of what"
+    said = re.search(told, captured.err)
+    assert said is not None
+    assert 0 < float(said[1]) < 100
+    assert captured.err.count("searched for") == 1
 
 
 def test_plan_reads_a_models_folder_and_shows_a_table(

@@ -1,6 +1,7 @@
 """A plan survives being written and read; what is wrong in a file is named by its place."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ PLAN = Plan(
 
 def test_plan_is_equal_after_json_and_back() -> None:
     assert plan_from_mapping(json.loads(json.dumps(plan_to_mapping(PLAN)))) == PLAN
+
+
+def test_plan_of_unknown_price_is_equal_after_json_and_back() -> None:
+    assert PLAN.predicted is not None
+    plan = replace(PLAN, predicted=replace(PLAN.predicted, usd_per_hour=None))
+    assert plan_from_mapping(json.loads(json.dumps(plan_to_mapping(plan)))) == plan
 
 
 def test_plan_file_has_the_documented_form() -> None:

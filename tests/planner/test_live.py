@@ -107,6 +107,19 @@ def test_an_unknown_gpu_or_too_large_a_model_is_no_obstacle() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "priced"),
+    [("A40", True), ("A30", False), ("Quantum", False), ("CPU", True)],
+    ids=["known", "no-price", "unknown", "cpu"],
+)
+def test_plan_does_not_call_free_what_has_no_known_price(kind: str, *, priced: bool) -> None:
+    workers = [worker("g0", kind="A40"), worker("g1", node="n1", kind=kind)]
+    phases = {"g0": Phase.PREFILL, "g1": Phase.DECODE}
+    predicted = plan_workers(workers, phases, model=DEMO, workload=CHAT).predicted
+    assert predicted is not None
+    assert (predicted.usd_per_hour is not None) == priced
+
+
 @pytest.mark.parametrize("rate_rps", [0.01, 5.0, 1e6])
 def test_plan_flips_what_the_workload_asks_for(rate_rps: float) -> None:
     workers, phases = fleet("PDDD")

@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
+from every_plan import every_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +18,6 @@ from thunderserve.control.planner.flow.evaluate import Evaluator, Seat
 from thunderserve.control.planner.presets import CLUSTERS, cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.rescheduling.reschedule import route_groups
-from thunderserve.control.planner.search.parallelism import Parallelism
-from thunderserve.control.planner.search.partition import Bins
 from thunderserve.control.planner.solve import Ending, SearchSettings, solve, solve_reported
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError
@@ -29,45 +27,12 @@ from thunderserve.core.slo import Slo
 from thunderserve.core.workload import POISSON, workload_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     MakeProblem = Callable[..., Problem]
     Clock = Callable[[], float]
-    Counts = tuple[int, ...]
 
 QUICK = SearchSettings(starts=2, neighbours=4, samples=20, tenure=10, patience=4)
-
-
-def vector_partitions(counts: Counts, most: Counts) -> Iterator[tuple[Counts, ...]]:
-    """Every way to cut the counts into groups, each no larger than `most` in order."""
-    if not any(counts):
-        yield ()
-        return
-    for group in product(*(range(count, -1, -1) for count in counts)):
-        if any(group) and group <= most:
-            left = tuple(count - taken for count, taken in zip(counts, group, strict=True))
-            for rest in vector_partitions(left, group):
-                yield (group, *rest)
-
-
-def best_of_all(problem: Problem) -> float:
-    """The highest score over every partition, phase and design; misfits stay idle."""
-    evaluator, bins = Evaluator(problem), Bins(problem.cluster)
-    parallelism = Parallelism(problem, evaluator.shapes, bins)
-    best = 0.0
-    for groups in vector_partitions(bins.sizes, bins.sizes):
-        choices = [
-            [
-                (phase, design)
-                for phase in problem.engine.phases
-                for design in parallelism.options(counts, phase)
-            ]
-            for counts in groups
-        ]
-        for chosen in product(*(each for each in choices if each)):
-            seats = [Seat(f"g{i}", *each) for i, each in enumerate(chosen)]
-            best = max(best, evaluator.assess(seats).score)
-    return best
 
 
 @pytest.mark.parametrize(
@@ -92,7 +57,8 @@ def test_search_finds_what_trying_everything_finds(
     plan = solve(problem, seed=1, clock=still_clock)
     assert validate(plan, problem) == ()
     seats = [Seat(group.id, group.phase, design_of(group)) for group in plan.groups]
-    assert Evaluator(problem).assess(seats).score == pytest.approx(best_of_all(problem), rel=1e-6)
+    most = max(found.score for found in every_plan(problem))
+    assert Evaluator(problem).assess(seats).score == pytest.approx(most, rel=1e-6)
 
 
 def can_serve(problem: Problem) -> bool:

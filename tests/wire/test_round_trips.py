@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +62,7 @@ PLAN = plan.Plan(
     chunk_tokens=1024,
     certificate=plan.Certificate("bound", 9.0, 10.0),
 )
+UNPRICED = replace(PLAN, predicted=plan.Prediction(0.9, 8.5, 3210.0, 1.5, 0.25, None))
 FLIP = fleet.Flip(
     id="f0",
     group_id="g0",
@@ -101,6 +102,7 @@ STATUS = fleet.WorkerStatus("g0", "i0", Phase.DECODE, 2, 1, 4242, switching=True
 
 ROUND_TRIPS: list[tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = [
     (PLAN, plans_wire.plan_to_proto, plans_wire.plan_from_proto),
+    (UNPRICED, plans_wire.plan_to_proto, plans_wire.plan_from_proto),
     (GROUP, plans_wire.group_to_proto, plans_wire.group_from_proto),
     (GPUS[0], plans_wire.gpu_to_proto, plans_wire.gpu_from_proto),
     (WORKER, fleet_wire.worker_to_proto, fleet_wire.worker_from_proto),

@@ -3,64 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
+from every_plan import every_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderserve.control.planner.certificate import best, best_of, optimal_plan
 from thunderserve.control.planner.certificate.worth import plan_worth
-from thunderserve.control.planner.flow.evaluate import Evaluator, Seat
+from thunderserve.control.planner.flow.evaluate import Evaluator
 from thunderserve.control.planner.problem import EngineLimits, Objective, Problem
-from thunderserve.control.planner.search.parallelism import Parallelism
-from thunderserve.control.planner.search.partition import Bins
 from thunderserve.control.planner.solve import SearchSettings, solve
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     MakeProblem = Callable[..., Problem]
-    Counts = tuple[int, ...]
 
 QUICK = SearchSettings(neighbours=8, tenure=10, patience=4)
 ALL = (Phase.COLOCATED, Phase.PREFILL, Phase.DECODE)
-
-
-def vector_partitions(counts: Counts, most: Counts) -> Iterator[tuple[Counts, ...]]:
-    """Every way to cut the counts into groups, each no larger than `most` in order."""
-    if not any(counts):
-        yield ()
-        return
-    for group in product(*(range(count, -1, -1) for count in counts)):
-        if any(group) and group <= most:
-            left = tuple(count - taken for count, taken in zip(counts, group, strict=True))
-            for rest in vector_partitions(left, group):
-                yield (group, *rest)
-
-
-def best_of_everything(problem: Problem) -> float:
-    """The most requests in time over every partition, phase and design, each assessed for real."""
-    evaluator, bins = Evaluator(problem), Bins(problem.cluster)
-    parallelism = Parallelism(problem, evaluator.shapes, bins)
-    most = 0.0
-    for groups in vector_partitions(bins.sizes, bins.sizes):
-        choices = [
-            [
-                (phase, design)
-                for phase in problem.engine.phases
-                for design in dict.fromkeys(parallelism.designs(counts))
-            ]
-            for counts in groups
-        ]
-        for chosen in product(*(each for each in choices if each)):
-            seats = [Seat(f"g{i}", *each) for i, each in enumerate(chosen)]
-            most = max(most, evaluator.assess(seats).flow.attained_rps)
-    return most
 
 
 @pytest.mark.parametrize(
@@ -85,7 +50,8 @@ def test_exact_is_what_trying_everything_finds(
     problem = make_problem(*nodes, engine=engine, **given)
     found = best_of(Evaluator(problem))
     assert found.exact
-    assert found.upper_bound == pytest.approx(best_of_everything(problem), rel=1e-4)
+    most = max(plan.flow.attained_rps for plan in every_plan(problem))
+    assert found.upper_bound == pytest.approx(most, rel=1e-4)
 
 
 NODES = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from thunderserve.control.planner.flip_cost import flippability_cost
 from thunderserve.control.planner.presets import cluster_preset
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.search.flexibility import can_flip, flippable_ratio
-from thunderserve.control.planner.solve import SearchSettings
+from thunderserve.control.planner.solve import SearchSettings, solve_reported
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.model import model_preset
 from thunderserve.core.plan import Gpu, Group, Phase, Stage
@@ -54,8 +55,10 @@ def test_wanted_share_can_flip_and_costs_something(
         model_preset("llama-30b"),
         preset.with_rate(2.5 * preset.rate_rps),
         Slo(ttft_s=3.0, tpot_s=0.15),
+        flippable_ratio=wanted_ratio,
     )
-    cost = flippability_cost(problem, wanted_ratio=wanted_ratio, clock=still_clock, settings=QUICK)
+    bound = solve_reported(problem, clock=still_clock, settings=QUICK)
+    cost = flippability_cost(problem, bound, clock=still_clock, settings=QUICK)
     assert cost.bound_ratio == flippable_ratio(cost.bound.plan.groups, problem.engine)
     assert cost.bound_ratio >= wanted_ratio
     assert validate(cost.bound.plan, problem) == ()
@@ -70,6 +73,8 @@ def test_share_that_cannot_be_had_is_told(
 ) -> None:
     """With tp 1 at most, this model takes two stages everywhere."""
     problem = make_problem(["A40"] * 4, model="llama-30b", engine=EngineLimits(max_tp=1))
-    cost = flippability_cost(problem, clock=still_clock, settings=QUICK)
+    problem = replace(problem, flippable_ratio=1.0)
+    bound = solve_reported(problem, clock=still_clock, settings=QUICK)
+    cost = flippability_cost(problem, bound, clock=still_clock, settings=QUICK)
     assert cost.bound_ratio == 0.0
     assert cost.bound.report.score == pytest.approx(cost.free.report.score, rel=0.05)

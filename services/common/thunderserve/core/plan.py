@@ -122,14 +122,18 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the cost model expects of a plan."""
+    """What the cost model expects of a plan.
+
+    Attributes:
+        usd_per_hour: None where nobody has told the price of one of its GPUs.
+    """
 
     slo_attainment_ratio: float
     goodput_rps: float
     throughput_tokens_per_s: float
     ttft_p99_s: float
     tpot_p99_s: float
-    usd_per_hour: float
+    usd_per_hour: float | None
 
 
 @dataclass(frozen=True, slots=True)

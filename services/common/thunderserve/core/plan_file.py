@@ -143,7 +143,11 @@ def _read_prediction(reader: Reader | None) -> Prediction | None:
     if reader is None:
         return None
     reader.only(*_FIGURES)
-    return Prediction(**{figure: reader.number(figure) for figure in _FIGURES})
+    priced = reader.value.get("usd_per_hour") is not None
+    return Prediction(
+        **{figure: reader.number(figure) for figure in _FIGURES if figure != "usd_per_hour"},
+        usd_per_hour=reader.number("usd_per_hour") if priced else None,
+    )
 
 
 def _read_certificate(reader: Reader | None) -> Certificate | None:

@@ -131,7 +131,7 @@ def _prediction_from_proto(message: types_pb2.Plan) -> Prediction | None:
         throughput_tokens_per_s=p.throughput_tokens_per_s,
         ttft_p99_s=p.ttft_p99_s,
         tpot_p99_s=p.tpot_p99_s,
-        usd_per_hour=p.usd_per_hour,
+        usd_per_hour=p.usd_per_hour if p.HasField("usd_per_hour") else None,
     )
 
 

@@ -41,39 +41,36 @@ class FlippabilityCost:
 
 def flippability_cost(
     problem: Problem,
+    bound: Solution,
     *,
-    wanted_ratio: float = 1.0,
     seed: int = 0,
     time_budget_s: float = 10.0,
     clock: Callable[[], float],
     settings: SearchSettings | None = None,
 ) -> FlippabilityCost:
-    """Searches twice: for any plan, and for one of which so many GPUs can flip.
+    """Searches once more, for any plan, to tell what the share of GPUs that can flip costs.
 
     Args:
-        problem: What to plan for; its own flippable share is ignored.
-        wanted_ratio: Share of the plan's GPUs that shall be in groups that can flip.
+        problem: What was planned for, with the share that was asked for.
+        bound: What the search found for it.
         seed: Of both searches.
-        time_budget_s: Of each search.
+        time_budget_s: Of this search.
         clock: Monotonic seconds.
         settings: How hard to search.
 
     Raises:
         InvalidArgumentError: No group of the cluster's GPUs holds the model.
     """
-    free, bound = (
-        solve_reported(
-            replace(problem, flippable_ratio=ratio),
-            seed=seed,
-            time_budget_s=time_budget_s,
-            clock=clock,
-            settings=settings,
-        )
-        for ratio in (0.0, wanted_ratio)
+    free = solve_reported(
+        replace(problem, flippable_ratio=0.0),
+        seed=seed,
+        time_budget_s=time_budget_s,
+        clock=clock,
+        settings=settings,
     )
     engine = problem.engine
     ratios = [flippable_ratio(found.plan.groups, engine) for found in (free, bound)]
     # A plan found under the bound is a plan without it, too.
-    if ratios[1] >= wanted_ratio and bound.report.score > free.report.score:
+    if ratios[1] >= problem.flippable_ratio and bound.report.score > free.report.score:
         free, ratios[0] = bound, ratios[1]
     return FlippabilityCost(free, bound, *ratios)

@@ -153,11 +153,18 @@ def plan_workers(
         for worker in taking_part
     }
     best = choose_phases(evaluator, seats, choices)
-    return _plan(evaluator, best, taking_part, seed)
+    kinds = {gpu.type for worker in taking_part for gpu in worker.gpus}
+    priced = kinds <= set(catalogue.names) - catalogue.unpriced
+    return _plan(evaluator, best, taking_part, seed, priced=priced)
 
 
-def _plan(evaluator: Evaluator, best: Assessment, workers: Sequence[Worker], seed: int) -> Plan:
+def _plan(
+    evaluator: Evaluator, best: Assessment, workers: Sequence[Worker], seed: int, *, priced: bool
+) -> Plan:
     model = evaluator.problem.model
+    predicted = predict(evaluator, best)
+    if not priced:
+        predicted = replace(predicted, usd_per_hour=None)
     chosen = {seat.id: seat.phase for seat in best.seats}
     return Plan(
         epoch=0,
@@ -166,7 +173,7 @@ def _plan(evaluator: Evaluator, best: Assessment, workers: Sequence[Worker], see
         model=model.name,
         groups=tuple(group_of(worker, chosen[worker.group_id], model) for worker in workers),
         routes=routes_of(best),
-        predicted=predict(evaluator, best),
+        predicted=predicted,
         search_evaluations=evaluator.flows_solved,
     )
 
