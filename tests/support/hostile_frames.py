@@ -22,9 +22,10 @@ from thunderserve.kvlink.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from random import Random
 
 
-__all__ = ["Attack", "Scene", "attacks", "good_transfer", "sealed"]
+__all__ = ["Attack", "Scene", "attacks", "good_transfer", "sealed", "shuffled"]
 
 _CHECKSUM = struct.Struct(">I")
 _ENORMOUS = 2**32 - 1
@@ -206,3 +207,26 @@ def _of_room(scene: Scene, room: int) -> bytes:
 def _crc(data: bytes) -> int:
     header: FrameHeader = make_frame(FrameKind.AUX, 0, 0, data)
     return header.payload_crc
+
+
+def shuffled(scene: Scene, rng: Random) -> bytes:
+    """A transfer whose frames were dropped, doubled, moved, cut or rewritten under right checksums.
+
+    Values are left as they are, so that what commits all the same must be exact.
+    """
+    frames = [scene.page(0), scene.page(1), scene.page(2), scene.aux, scene.end]
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(frames))
+        match rng.randrange(5):
+            case 0 if len(frames) > 1:
+                del frames[at]
+            case 1:
+                frames.insert(rng.randrange(len(frames) + 1), frames[at])
+            case 2:
+                frames.append(frames.pop(at))
+            case 3:
+                frames[at] = frames[at][: rng.randrange(len(frames[at]))]
+            case _:
+                offset = rng.randrange(56)
+                frames[at] = sealed(frames[at].ljust(60, b"\0"), offset, rng.randbytes(1))
+    return b"".join(frames)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
+import random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hostile_frames import Attack, Scene, attacks, good_transfer
+from hostile_frames import Attack, Scene, attacks, good_transfer, shuffled
 
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec import Int4Codec
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1800)]
 COMMITTED_BYTES = 60
+AT_ONCE = 20
 
 
-async def say(arena: Arena, *pieces: bytes) -> bytes:
-    """Speak to the decode side as a prefill side would: COMMITTED, or nothing when it hangs up."""
+async def say(arena: Arena, *pieces: bytes, wait_s: float = 20) -> bytes:
+    """Speak to the decode side as a prefill side would: COMMITTED, or nothing when it hangs up.
+
+    It also waits for what was cut off; then this side hangs up.
+    """
     reader, writer = await arena.connect()
-    with contextlib.suppress(ConnectionError):
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
     try:
-        return await reader.readexactly(COMMITTED_BYTES)
-    except (ConnectionError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(wait_s):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            return await reader.readexactly(COMMITTED_BYTES)
+    except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
         return b""
     finally:
         writer.transport.abort()
@@ -141,6 +145,26 @@ async def test_room_fails_alone_when_its_codes_unfold_beyond_a_frame(arena: Aren
 
     assert "16-bit values" in await arena.decode.engine.wait_ended(number)
     assert beside.exact
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.sweep, id="many")])
+async def test_room_is_exact_or_fails_by_name_when_its_frames_are_shuffled(
+    arena: Arena, count: int
+) -> None:
+    """K3: dropped, doubled, moved, cut and rewritten, in any combination."""
+    rng = random.Random(3)  # noqa: S311 - the same every time
+
+    async def attack() -> None:
+        room = await scene(arena)
+        await say(arena, shuffled(room, rng), wait_s=0.3)
+        # Frames that name no room end their connection alone; the honest side then gives up.
+        arena.prefill.client.abort(room.room, "the prefill side gave up")
+        outcome = await arena.outcome(room.room, WireMode.RAW16)
+        assert outcome.holds, outcome
+
+    for _ in range(0, count, AT_ONCE):
+        await asyncio.gather(*(attack() for _ in range(AT_ONCE)))
+    await arena.check_well()
 
 
 def _pieces(data: bytes, size: int) -> Iterable[bytes]:
