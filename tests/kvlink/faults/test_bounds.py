@@ -111,27 +111,42 @@ async def test_other_rooms_go_on_when_a_peer_aborts_with_a_long_reason(arena: Ar
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("port", ["99999", "-1", "x", ""])
-async def test_other_rooms_go_on_when_a_peer_names_no_port(arena: Arena, port: str) -> None:
-    """The room fails by name when its frames should leave, and its sender's connection lives."""
-    victim = next(arena.rooms)
-    beside = await arena.offer(WireMode.RAW16)
-    request = kvlink_pb2.ReserveTransferRequest(
-        protocol_version=PROTOCOL_VERSION,
-        room=victim,
-        layout=layout_to_proto(arena.layout),
-        page_count=arena.cache.shape[2],
-        peer_address=f"127.0.0.1:{port}",
-    )
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        *(
+            ({"peer_address": address}, "host:port")
+            for address in ("127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:x", "127.0.0.1:", ":1")
+        ),
+        ({"peer_address": "unix:/run/kvlink/local"}, "host:port"),
+        ({"peer_address": "unix:///run/kvlink:1"}, "host:port"),
+        ({"peer_address": "\0:1"}, "host:port"),
+        ({"peer_address": "h" * 1_000_000 + ":1"}, "host:port"),
+        ({"page_count": 0}, "at least 1"),
+        ({"page_count": -1}, "at least 1"),
+        ({"room": 0}, "room 0"),
+        ({"room": 2**64 - 1}, "is not in"),
+        ({"layout": kvlink_pb2.KvLayout()}, "must be > 0"),
+    ],
+)
+async def test_reservation_is_refused_and_takes_no_place_when_a_field_is_wrong(
+    arena: Arena, fields: dict[str, object], word: str
+) -> None:
+    """More of them than there are rooms: all are there afterwards."""
     async with grpc.aio.insecure_channel(f"unix:{arena.prefill.config.peer_socket}") as channel:
-        await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
-    await arena.prefill.engine.wait_reserved(victim)
-
-    await asyncio.to_thread(arena._send, victim)
-
-    assert "cannot connect" in await arena.prefill.engine.wait_ended(victim)
-    await asyncio.to_thread(arena._send, beside)
-    assert (await arena.outcome(beside, WireMode.RAW16)).decode == "committed"
+        for _ in range(arena.prefill.config.max_rooms + 1):
+            good = {
+                "protocol_version": PROTOCOL_VERSION,
+                "room": next(arena.rooms),
+                "layout": layout_to_proto(arena.layout),
+                "page_count": arena.cache.shape[2],
+                "peer_address": arena.decode.config.address,
+            }
+            request = kvlink_pb2.ReserveTransferRequest(**good | fields)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
+            assert word in str(refused.value.details())
+    await arena.check_well()
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -160,15 +160,17 @@ class Rooms:
         Raises:
             TransferError: It has ended, or is reserved already.
             OverloadedError: Too many rooms are open.
+            InvalidArgumentError: `page_count` is not > 0.
         """
-        room = self._rooms.get(number) or self._open(number, now_s)
-        if room.ended.is_set():
-            raise TransferError(f"room {number} has ended: {room.failure or room.state}")
-        if room.transfer is not None:
+        known = self._rooms.get(number)
+        if known is not None and known.ended.is_set():
+            raise TransferError(f"room {number} has ended: {known.failure or known.state}")
+        if known is not None and known.transfer is not None:
             raise TransferError(f"room {number} is reserved already; a room serves one attempt")
-        room.role = role
-        room.ranks = Ranks(rank_count)
-        room.transfer = Transfer(number, layout, page_count, room.wire_mode)
+        mode = self._default_mode if known is None else known.wire_mode
+        transfer = Transfer(number, layout, page_count, mode)  # refuses before a place is taken
+        room = known or self._open(number, now_s)
+        room.role, room.ranks, room.transfer = role, Ranks(rank_count), transfer
         return room
 
     def commit(self, room: Room, end: FrameHeader, now_s: float) -> None:

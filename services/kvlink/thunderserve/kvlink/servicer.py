@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalServicer", "PeerServicer"]
 
+_MOST_PORT, _MOST_HOST_CHARS = 65535, 255
 # A peer's words are kept with the room and told to the engine, whose messages are bounded.
 _MOST_REASON_CHARS = 500
 
@@ -63,7 +64,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
             room=_checked_room(request.room),
             layout=layout_from_proto(request.layout),
             page_count=request.page_count,
-            peer_address=request.peer_address,
+            peer_address=_checked_address(request.peer_address),
         )
         await self._sending.reserve(wanted)
         return kvlink_pb2.ReserveTransferResponse()
@@ -105,6 +106,17 @@ class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
             report=transfer_report_to_proto(room.report),
             failure=room.failure,
         )
+
+
+def _checked_address(address: str) -> str:
+    """Frames and aborts of the room go there."""
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= _MOST_PORT
+    is_host = 0 < len(host) <= _MOST_HOST_CHARS and host.isascii() and host.isprintable()
+    if not is_host or not is_port or "/" in host:
+        shown = address[:_MOST_HOST_CHARS]
+        raise InvalidArgumentError(f"peer_address {shown!r} is not host:port", param="peer_address")
+    return address
 
 
 def _checked_room(room: int) -> int:
