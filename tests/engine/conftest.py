@@ -11,6 +11,7 @@ import pytest
 from thunderserve.core.errors import EngineFailedError, ThunderServeError
 from thunderserve.core.fleet import Capabilities
 from thunderserve.core.kv import KvLayout
+from thunderserve.core.links import LinkMeasurement
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import (
     DecodeLeg,
@@ -26,6 +27,7 @@ from thunderserve.engine.model import ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
 
 REPORT = TransferReport(100, 30, 0.5, WireMode.INT4)
 
@@ -84,6 +86,10 @@ class FakeKvLink:
 
     announced: list[tuple[int, WireMode]] = field(default_factory=list)
     stuck: bool = False
+    measured: tuple[LinkMeasurement, ...] = ()
+
+    async def links(self) -> tuple[LinkMeasurement, ...]:
+        return self.measured
 
     async def announce(self, room: int, wire_mode: WireMode) -> None:
         self.announced.append((room, wire_mode))

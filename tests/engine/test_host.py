@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fleet_fakes import make_link
 
 from thunderserve.core.errors import (
     ConflictError,
@@ -42,6 +43,18 @@ async def test_host_streams_first_token_then_report_when_prefilling(
     assert events[0] == 7
     assert isinstance(events[1], TransferReport)
     assert kvlink.announced == [(5, WireMode.RAW16)]
+    await host.stop()
+
+
+async def test_host_heartbeat_carries_links_when_the_sidecar_measured_some(
+    engine: Any, kvlink: Any
+) -> None:
+    """Control hears of links from the worker beside the sidecar."""
+    link = make_link("h:1", 1e8)
+    kvlink.measured = (link,)
+    host = EngineHost(engine, kvlink)
+    await host.start(Phase.PREFILL)
+    await _until(lambda: host.heartbeat.links == (link,))
     await host.stop()
 
 

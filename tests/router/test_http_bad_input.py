@@ -61,7 +61,7 @@ BAD_CHATS = [
     ({"stream_options": {"include_usage": True}}, 400, "stream_options", "stream=true"),
     ({"seed": 2**64}, 400, "seed", "in ["),
     ({"top_k": -2}, 400, "top_k", "top_k is -2"),
-    ({"kv_wire_mode": "zip"}, 400, "kv_wire_mode", '"zip"; it must be "raw16" or "int4"'),
+    ({"kv_wire_mode": "zip"}, 400, "kv_wire_mode", '"zip"; it must be "raw16", "int4" or "auto"'),
 ]
 
 

@@ -86,7 +86,7 @@ def _up(
     prefill: Annotated[int, typer.Option(min=1, help="Groups that begin in prefill.")] = 1,
     decode: Annotated[int, typer.Option(min=1, help="Groups that begin in decode.")] = 2,
     engine: Annotated[str, typer.Option(help="sglang or emulated.")] = "sglang",
-    wire: Annotated[str, typer.Option(help="How KV travels: int4 or raw16.")] = "int4",
+    wire: Annotated[str, typer.Option(help="How KV travels: auto, int4 or raw16.")] = "auto",
     store: Annotated[str, typer.Option(help="Control's store: etcd or memory.")] = "etcd",
     model: _Model = None,
     model_name: _ModelName = "",

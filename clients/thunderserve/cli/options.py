@@ -50,7 +50,7 @@ class FleetOptions:
     prefill: int = 1
     decode: int = 2
     reference: bool = False
-    wire: WireMode = WireMode.INT4
+    wire: WireMode = WireMode.AUTO
     store: StoreName = StoreName.ETCD
     redis: bool = True
     http_port: int = 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from thunderserve.core.links import LinkMeasurement
+
 __all__ = ["ModelledSidecar"]
 
 _MOST_ROOMS = 4096
@@ -72,6 +74,10 @@ class ModelledSidecar:
     async def report(self, room: int) -> TransferReport:
         """See `KvLink.report`."""
         return await self._transfers[room].ended
+
+    async def links(self) -> tuple[LinkMeasurement, ...]:
+        """None: the emulated network is no link that could be measured."""
+        return ()
 
     def begin(self, room: int) -> None:
         """The first byte was offered."""

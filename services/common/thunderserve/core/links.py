@@ -28,7 +28,7 @@ class LinkMeasurement:
     Attributes:
         peer_address: `host:port` of the other sidecar.
         bytes_per_s: Delivered while there was something to deliver, > 0.
-        rtt_s: Smoothed round trip; 0 when unknown.
+        rtt_s: Least round trip lately; 0 when unknown.
         retransmit_ratio: Of the bytes sent, the share that was sent again.
         age_s: Since the rate was measured.
         wire_mode: How the last transfer that was left to the sidecar travelled; `DEFAULT` before

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from thunderserve.core.errors import EngineFailedError
     from thunderserve.core.fleet import Capabilities
+    from thunderserve.core.links import LinkMeasurement
     from thunderserve.core.plan import Phase
     from thunderserve.core.request import (
         DecodeLeg,
@@ -89,3 +90,6 @@ class KvLink(Protocol):
             TransferError: It was aborted; the message says why.
             NotFoundError: The sidecar never heard of the room.
         """
+
+    async def links(self) -> tuple[LinkMeasurement, ...]:
+        """The links from the sidecar to others, as far as they were measured; never fails."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
     from contextlib import AbstractContextManager
 
+    from thunderserve.core.links import LinkMeasurement
     from thunderserve.core.request import DecodeLeg, PrefillLeg, TokenChunk
     from thunderserve.engine.engine import Engine, KvLink
     from thunderserve.engine.legs import Leg
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 BUSY_RETRY_S = 0.05
+# Heartbeats tell what the sidecar measured so long ago at most.
+LINKS_INTERVAL_S = 1.0
 
 
 class EngineHost:
@@ -63,6 +66,7 @@ class EngineHost:
         self._state = HostState.STOPPED
         self._legs = Legs()
         self._plan_epoch = 0
+        self._links: tuple[LinkMeasurement, ...] = ()
         self._listeners: list[Callable[[], None]] = []
         self._failure: asyncio.Future[EngineFailedError] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -101,6 +105,7 @@ class EngineHost:
             phase=self._phase,
             weight_loads=self._engine.weight_loads,
             process_id=os.getpid(),
+            links=self._links,
         )
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -119,6 +124,8 @@ class EngineHost:
         await self._engine.start(phase)
         self._phase = phase
         self._spawn(self._watch_engine())
+        if self._kvlink is not None:
+            self._spawn(self._watch_links(self._kvlink))
         self._enter(HostState.SERVING)
 
     async def wait_failed(self) -> EngineFailedError:
@@ -262,6 +269,11 @@ class EngineHost:
 
     async def _watch_engine(self) -> None:
         self._fail(await self._engine.wait_failed())
+
+    async def _watch_links(self, kvlink: KvLink) -> None:
+        while True:
+            self._links = await kvlink.links()
+            await asyncio.sleep(LINKS_INTERVAL_S)
 
     def _fail(self, error: EngineFailedError) -> None:
         self._enter(HostState.FAILED)

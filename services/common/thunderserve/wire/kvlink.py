@@ -1,11 +1,21 @@
-"""KV layouts."""
+"""KV layouts and codecs' rates."""
 
 from __future__ import annotations
 
-from thunderserve.api.kvlink.v1 import kvlink_pb2
-from thunderserve.core.kv import KvLayout
+import contextlib
+from typing import TYPE_CHECKING
 
-__all__ = ["layout_from_proto", "layout_to_proto"]
+from thunderserve.api.kvlink.v1 import kvlink_pb2
+from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.kv import KvLayout
+from thunderserve.wire.enums import wire_mode_from_proto, wire_mode_to_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from thunderserve.core.request import WireMode
+
+__all__ = ["layout_from_proto", "layout_to_proto", "rates_from_proto", "rates_to_proto"]
 
 
 def layout_to_proto(layout: KvLayout) -> kvlink_pb2.KvLayout:
@@ -34,3 +44,21 @@ def layout_from_proto(message: kvlink_pb2.KvLayout) -> KvLayout:
         tp=message.tp,
         pp=message.pp,
     )
+
+
+def rates_to_proto(rates: Mapping[WireMode, float]) -> list[kvlink_pb2.CodecRate]:
+    """16-bit bytes per second of each wire mode."""
+    return [
+        kvlink_pb2.CodecRate(wire_mode=wire_mode_to_proto(mode), bytes_per_s=rate)
+        for mode, rate in rates.items()
+    ]
+
+
+def rates_from_proto(messages: Iterable[kvlink_pb2.CodecRate]) -> dict[WireMode, float]:
+    """Rates that make no sense, or of a later release's modes, are left out: they are a hint."""
+    rates = {}
+    for message in messages:
+        with contextlib.suppress(InvalidArgumentError):
+            if message.bytes_per_s > 0:
+                rates[wire_mode_from_proto(message.wire_mode)] = message.bytes_per_s
+    return rates

@@ -13,6 +13,7 @@ from thunderserve.core.identity import Role
 from thunderserve.kvlink.engine_server import EngineServer
 from thunderserve.kvlink.exchange import Exchange
 from thunderserve.kvlink.links import BULK_PROTOCOL, Links
+from thunderserve.kvlink.measuring import CodecSpeeds, LinkMeter, WireModes
 from thunderserve.kvlink.peers import Peers
 from thunderserve.kvlink.receiving import Receiving
 from thunderserve.kvlink.rooms import Rooms
@@ -45,6 +46,7 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         credentials = Credentials(config.identity)
         exchange = _exchange(config, credentials)
+        stack.callback(exchange.modes.meter.close)
         links = Links(credentials, time.monotonic)
         stack.push_async_callback(exchange.peers.close)
         stack.callback(links.close)
@@ -124,7 +126,10 @@ def _exchange(config: KvlinkConfig, credentials: Credentials) -> Exchange:
         forget_after_s=config.forget_after_s,
     )
     peers = Peers(config.peer_address, credentials)
-    return Exchange(rooms, peers, time.monotonic)
+    speeds, clock = CodecSpeeds(), time.monotonic
+    speeds.measure()
+    modes = WireModes(LinkMeter(clock), speeds, coarsest=config.coarsest_mode, clock=clock)
+    return Exchange(rooms, peers, modes, clock)
 
 
 def _buffers(config: KvlinkConfig) -> BufferPool:

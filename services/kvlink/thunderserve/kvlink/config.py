@@ -30,7 +30,8 @@ class KvlinkConfig:
         identity: Folder of this sidecar's certificate and key, from `thunderctl pki issue`.
         local_address: `unix:/path` of the LocalService, for this sidecar's worker.
         engine_socket: Path of the engine's Unix socket.
-        wire_mode: Of rooms whose request does not say.
+        wire_mode: Of rooms whose request does not say; `auto` is what finishes first on the link.
+        coarsest_mode: The mode with the fewest bits that `auto` may choose.
         max_rooms: Transfers open at once; more are refused.
         max_frame_bytes: 16-bit bytes of one frame.
         buffer_count: Frames held in memory at once, sending and receiving each.
@@ -44,7 +45,8 @@ class KvlinkConfig:
     identity: Path
     address: str = "127.0.0.1:7400"
     advertised_address: str = ""
-    wire_mode: WireMode = WireMode.INT4
+    wire_mode: WireMode = WireMode.AUTO
+    coarsest_mode: WireMode = WireMode.INT4
     max_rooms: int = 512
     max_frame_bytes: int = 4 * 1024 * 1024
     buffer_count: int = 8
@@ -59,7 +61,12 @@ class KvlinkConfig:
                 param="local_address",
             )
         if self.wire_mode is WireMode.DEFAULT:
-            raise ConfigError("wire_mode is default; choose int4 or raw16", param="wire_mode")
+            raise ConfigError("wire_mode is default; choose auto, int4 or raw16", param="wire_mode")
+        if self.coarsest_mode not in {WireMode.INT4, WireMode.RAW16}:
+            raise ConfigError(
+                f"coarsest_mode is {self.coarsest_mode}; choose int4 or raw16",
+                param="coarsest_mode",
+            )
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)

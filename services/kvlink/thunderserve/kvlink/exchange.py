@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from thunderserve.core.request import WireMode
+    from thunderserve.kvlink.measuring import WireModes
     from thunderserve.kvlink.peers import Peers
     from thunderserve.kvlink.rooms import Room, Rooms
 
@@ -32,8 +33,11 @@ class Exchange:
         clock: Seconds that only grow.
     """
 
-    def __init__(self, rooms: Rooms, peers: Peers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rooms: Rooms, peers: Peers, modes: WireModes, clock: Callable[[], float]
+    ) -> None:
         self.rooms = rooms
+        self.modes = modes
         self.peers = peers
         self.clock = clock
         self._engine: Engine | None = None

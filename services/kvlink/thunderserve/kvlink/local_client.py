@@ -11,9 +11,11 @@ from thunderserve.core.errors import TransferError
 from thunderserve.runtime.errors import error_from_rpc
 from thunderserve.runtime.rpc import open_channel
 from thunderserve.wire.enums import wire_mode_to_proto
+from thunderserve.wire.links import measurement_from_proto
 from thunderserve.wire.requests import transfer_report_from_proto
 
 if TYPE_CHECKING:
+    from thunderserve.core.links import LinkMeasurement
     from thunderserve.core.request import TransferReport, WireMode
 
 __all__ = ["LocalClient"]
@@ -65,6 +67,19 @@ class LocalClient:
         if transfer.state != kvlink_pb2.Transfer.STATE_COMMITTED:
             raise TransferError(transfer.failure or f"room {room} was not committed")
         return transfer_report_from_proto(transfer.report)
+
+    async def links(self) -> tuple[LinkMeasurement, ...]:
+        """The links from the sidecar to others, as far as they were measured.
+
+        None are told by a sidecar that is away or of a release that measures none.
+        """
+        try:
+            answer = await self._stub.ListLinks(
+                kvlink_pb2.ListLinksRequest(), timeout=_ANNOUNCE_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError:
+            return ()
+        return tuple(measurement_from_proto(link) for link in answer.links)
 
     async def close(self) -> None:
         """Close the channel."""

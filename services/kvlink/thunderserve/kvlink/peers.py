@@ -12,10 +12,13 @@ from thunderserve.core.identity import Role
 from thunderserve.kvlink.protocol import PROTOCOL_VERSION
 from thunderserve.runtime.errors import error_from_rpc
 from thunderserve.runtime.rpc import open_channel
-from thunderserve.wire.kvlink import layout_to_proto
+from thunderserve.wire.kvlink import layout_to_proto, rates_to_proto
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from thunderserve.core.kv import KvLayout
+    from thunderserve.core.request import WireMode
     from thunderserve.runtime.identity import Credentials
 
 __all__ = ["Peers"]
@@ -38,8 +41,22 @@ class Peers:
         self._version = credentials.version
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def reserve(self, peer: str, room: int, layout: KvLayout, page_count: int) -> None:
+    async def reserve(
+        self,
+        peer: str,
+        room: int,
+        layout: KvLayout,
+        page_count: int,
+        decode_rates: Mapping[WireMode, float],
+    ) -> None:
         """Ask the prefill side's sidecar for a room.
+
+        Args:
+            peer: `host:port` of that sidecar.
+            room: The room.
+            layout: Of the engine here.
+            page_count: Pages of the room.
+            decode_rates: How fast this host unpacks each wire mode, 16-bit bytes per second.
 
         Raises:
             TransferError: It does not answer.
@@ -51,6 +68,7 @@ class Peers:
             layout=layout_to_proto(layout),
             page_count=page_count,
             peer_address=self._address,
+            decode_rates=rates_to_proto(decode_rates),
         )
         try:
             stub = await self._stub(peer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +61,8 @@ class Receiving:
         if not room.ranks.all_done or room.ended.is_set():
             return
         try:
-            await exchange.peers.reserve(peer_address, number, layout, page_count)
+            rates = exchange.modes.speeds.decode_rates
+            await exchange.peers.reserve(peer_address, number, layout, page_count, rates)
         except ThunderServeError as error:
             exchange.abort(room, str(error))
 
@@ -129,6 +131,7 @@ class Receiving:
         exchange, transfer = self._exchange, room.transfer
         if transfer is None:
             raise TransferError(f"room {room.number} was never reserved")
+        start_s = time.perf_counter()
         check_payload(header, payload)
         if header.kind is FrameKind.END:
             transfer.check_complete()
@@ -142,6 +145,8 @@ class Receiving:
             await exchange.engine.tell(MessageKind.AUX, room.number, payload)
             return
         block, values = await asyncio.to_thread(_decode, transfer.layout, header, payload)
+        took_s = time.perf_counter() - start_s
+        exchange.modes.speeds.decoded(header.wire_mode, values.nbytes, took_s)
         await self._hand_out(room, block, values)
 
     def _check_size(self, layout: KvLayout, header: FrameHeader) -> None:

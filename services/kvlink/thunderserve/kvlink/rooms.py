@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ __all__ = ["Ranks", "Role", "Room", "Rooms"]
 
 # Peers may end rooms that nobody has opened, as many as they like.
 _MOST_ENDED = 16_384
+
+
+CONFIGURED = "this sidecar's wire_mode"
 
 
 class Role(StrEnum):
@@ -58,7 +61,9 @@ class Room:
     """One transfer; `Rooms` alone changes its state.
 
     Attributes:
-        wire_mode: As announced; how the sending side encodes.
+        wire_mode: As announced; how the sending side encodes. `AUTO` until its first pages come.
+        wire_reason: Why, for people.
+        decode_rates: Sending: what the peer said of its codecs, 16-bit bytes per second.
         role: None until it is reserved.
         transfer: None until it is reserved.
         peer_address: The other sidecar.
@@ -72,6 +77,8 @@ class Room:
     number: int
     wire_mode: WireMode
     opened_s: float
+    wire_reason: str = ""
+    decode_rates: dict[WireMode, float] = field(default_factory=dict)
     role: Role | None = None
     transfer: Transfer | None = None
     peer_address: str = ""
@@ -93,8 +100,14 @@ class Room:
     def report(self) -> TransferReport:
         """What the transfer took so far."""
         if self.transfer is None:
-            return TransferReport(0, 0, 0.0, self.wire_mode)
-        return self.transfer.report
+            return TransferReport(0, 0, 0.0, self.wire_mode, self.wire_reason)
+        return replace(self.transfer.report, wire_reason=self.wire_reason)
+
+    def travel_as(self, mode: WireMode, reason: str) -> None:
+        """Set the wire mode and say why."""
+        self.wire_mode, self.wire_reason = mode, reason
+        if self.transfer is not None:
+            self.transfer.wire_mode = mode
 
 
 class Rooms:
@@ -140,9 +153,10 @@ class Rooms:
     def announce(self, number: int, mode: WireMode, now_s: float) -> Room:
         """Open a room, or set the mode of one that the peer was faster to reserve."""
         room = self._rooms.get(number) or self._open(number, now_s)
-        room.wire_mode = self._default_mode if mode is WireMode.DEFAULT else mode
-        if room.transfer is not None:
-            room.transfer.wire_mode = room.wire_mode
+        if mode is WireMode.DEFAULT:
+            room.travel_as(self._default_mode, CONFIGURED)
+        else:
+            room.travel_as(mode, "the request asks for it")
         return room
 
     def reserve(
@@ -207,7 +221,7 @@ class Rooms:
         if self._open_count >= self._max_rooms:
             raise OverloadedError(f"{self._open_count} transfers are open, as many as are allowed")
         self._open_count += 1
-        room = self._rooms[number] = Room(number, self._default_mode, now_s)
+        room = self._rooms[number] = Room(number, self._default_mode, now_s, CONFIGURED)
         return room
 
     def _end(self, room: Room, now_s: float) -> None:

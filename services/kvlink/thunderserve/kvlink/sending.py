@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from thunderserve.core.errors import (
 )
 from thunderserve.core.kv import KvLayout, KvPart
 from thunderserve.core.plan import Phase
+from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec import codec_for
 from thunderserve.kvlink.protocol import (
     HEADER_BYTES,
@@ -34,7 +36,6 @@ from thunderserve.kvlink.rooms import Role, Room
 from thunderserve.kvlink.transport import ByteStream, StreamClosedError
 
 if TYPE_CHECKING:
-    from thunderserve.core.request import WireMode
     from thunderserve.kvlink.exchange import Exchange
     from thunderserve.kvlink.links import Links
     from thunderserve.kvlink.protocol.frame import Buffer
@@ -44,12 +45,17 @@ __all__ = ["Reservation", "Sending"]
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What the decode side's sidecar asks for."""
+    """What the decode side's sidecar asks for.
+
+    Attributes:
+        decode_rates: How fast it unpacks each wire mode, 16-bit bytes per second.
+    """
 
     room: int
     layout: KvLayout
     page_count: int
     peer_address: str
+    decode_rates: dict[WireMode, float] = field(default_factory=dict)
 
 
 class Sending:
@@ -83,7 +89,7 @@ class Sending:
             now_s,
             rank_count=engine.rank_count,
         )
-        room.peer_address = wanted.peer_address
+        room.peer_address, room.decode_rates = wanted.peer_address, wanted.decode_rates
         told = pack_json({"page_count": wanted.page_count})
         await engine.tell(MessageKind.RESERVED, room.number, told)
 
@@ -91,11 +97,14 @@ class Sending:
         """Encode and send one block of 16-bit values, all of it held by the rank that sends it."""
         if (room := self._open(number)) is None or room.transfer is None:
             return
-        transfer, mode = room.transfer, room.wire_mode
+        transfer, mode = room.transfer, self._mode_of(room, room.transfer)
         try:
             if block.intersection(part) != block:
                 raise FrameError(f"room {number}: {block} is not of what rank {part.rank} holds")
+            start_s = time.perf_counter()
             header, encoded = await asyncio.to_thread(_encode, transfer, mode, block, payload)
+            took_s = time.perf_counter() - start_s
+            self._exchange.modes.speeds.encoded(header.wire_mode, payload.nbytes, took_s)
             await self._send(room, transfer, header, encoded)
         except ThunderServeError as error:
             self._exchange.abort(room, str(error))
@@ -134,7 +143,10 @@ class Sending:
         async with room.turn:
             stream = await self._stream(room)
             try:
+                start_s = time.perf_counter()
                 await stream.write(encode_header(header), payload)
+                took_s = time.perf_counter() - start_s
+                self._exchange.modes.wrote(room.peer_address, header.payload_bytes, took_s)
             except StreamClosedError:
                 return  # whoever watches the stream ends the room, with the peer's reason
 
@@ -145,6 +157,7 @@ class Sending:
                 stream.close()
                 raise TransferError(f"room {room.number} has ended: {room.failure}")
             room.stream = stream
+            self._exchange.modes.meter.watch(room.peer_address, stream.info("socket"))
             self._exchange.spawn(self._watch(room, room.stream))
         return room.stream
 
@@ -167,6 +180,16 @@ class Sending:
         room.stream = None
         self._links.release(room.peer_address, stream)
         await exchange.engine.tell(MessageKind.COMMITTED, room.number)
+
+    def _mode_of(self, room: Room, transfer: Transfer) -> WireMode:
+        """A room that is left to the sidecar is decided once, when its first pages come."""
+        if room.wire_mode is WireMode.AUTO:
+            layout = transfer.layout
+            heads = layout.layer_count * layout.kv_head_count
+            raw_bytes = layout.page_head_bytes * heads * transfer.page_count
+            choice = self._exchange.modes.choose(room.peer_address, raw_bytes, room.decode_rates)
+            room.travel_as(choice.mode, choice.reason)
+        return room.wire_mode
 
     def _open(self, number: int) -> Room | None:
         """None when the room has ended: the engine may not have heard yet."""

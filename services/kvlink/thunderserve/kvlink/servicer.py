@@ -9,7 +9,8 @@ from thunderserve.core.errors import InvalidArgumentError, PreconditionError
 from thunderserve.kvlink.protocol import PROTOCOL_VERSION, TransferState
 from thunderserve.kvlink.sending import Reservation
 from thunderserve.wire.enums import wire_mode_from_proto
-from thunderserve.wire.kvlink import layout_from_proto, layout_to_proto
+from thunderserve.wire.kvlink import layout_from_proto, layout_to_proto, rates_from_proto
+from thunderserve.wire.links import measurement_to_proto
 from thunderserve.wire.requests import transfer_report_to_proto
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
             layout=layout_from_proto(request.layout),
             page_count=request.page_count,
             peer_address=_checked_address(request.peer_address),
+            decode_rates=rates_from_proto(request.decode_rates),
         )
         await self._sending.reserve(wanted)
         return kvlink_pb2.ReserveTransferResponse()
@@ -106,6 +108,14 @@ class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
             report=transfer_report_to_proto(room.report),
             failure=room.failure,
         )
+
+    async def ListLinks(  # noqa: N802 - gRPC's name
+        self, request: kvlink_pb2.ListLinksRequest, context: _Context
+    ) -> kvlink_pb2.ListLinksResponse:
+        """Measured links."""
+        del request, context
+        links = map(measurement_to_proto, self._exchange.modes.measurements())
+        return kvlink_pb2.ListLinksResponse(links=links)
 
 
 def _checked_address(address: str) -> str:

@@ -157,8 +157,8 @@ def _wire_mode(fields: Fields) -> WireMode:
     value = fields.text("kv_wire_mode")
     if value is None:
         return WireMode.DEFAULT
-    if value not in {WireMode.RAW16, WireMode.INT4}:
-        wrong("kv_wire_mode", value, '"raw16" or "int4"')
+    if value not in {WireMode.RAW16, WireMode.INT4, WireMode.AUTO}:
+        wrong("kv_wire_mode", value, '"raw16", "int4" or "auto"')
     return WireMode(value)
 
 
