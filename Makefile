@@ -1,6 +1,6 @@
 # Every target sets itself up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services protos demo up test layouts-test faults-test fuzz soak lint compose-test model pins clean
+.PHONY: help setup services protos demo up test outages-test layouts-test faults-test fuzz soak lint compose-test model pins clean
 
 PROTOS := $(shell find protos -name '*.proto')
 NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
@@ -37,6 +37,9 @@ up: setup ## Keep the demo's fleet running until Ctrl-C
 
 test: setup ## All tests but those that need Docker or a GPU
 	@.venv/bin/pytest
+
+outages-test: setup ## Kill, freeze and starve etcd and control replicas in turn; some minutes
+	@.venv/bin/pytest -m outages -s tests/control/outages
 
 layouts-test: setup ## Exchange KV cache between real SGLang engines in every pair of tp and pp
 	@.venv/bin/pytest -m layouts tests/kvlink/sglang_engines

@@ -247,3 +247,26 @@ async def test_etcd_store_speaks_tls_when_etcd_asks_for_certificates(tmp_path: P
             await stranger.get("a")
         await stranger.close()
     server.stop()
+
+
+async def test_etcd_loops_try_ever_more_rarely_when_nobody_listens(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by attempts: after a few of them, there is about one in a second."""
+    waits_s: list[float] = []
+    sleep = asyncio.sleep
+
+    async def recorded(delay_s: float) -> None:
+        waits_s.append(delay_s)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", recorded)
+    async with opened(f"127.0.0.1:{free_port()}", timeout_s=0.01) as store:
+        for loop in (anext(store.watch("a", 0)), anext(mirror(store, "a"))):
+            waits_s.clear()
+            task = asyncio.ensure_future(loop)
+            while len(waits_s) < 20:
+                await sleep(0.001)
+            task.cancel()
+            await asyncio.wait([task])
+            assert min(waits_s[6:]) >= 0.5
