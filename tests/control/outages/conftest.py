@@ -71,6 +71,10 @@ class Stage:
     writer: Writer
     routers: tuple[FakeRouter, ...]
 
+    async def settled(self, address: str) -> None:
+        """Wait until a replica serves, and may write through whoever leads."""
+        await answers(address)
+
     async def check(self) -> dict[str, int]:
         """Nothing that was acknowledged is lost, and nobody has seen an epoch fall.
 
@@ -98,12 +102,25 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             writer = Writer(control.addresses)
             writing = asyncio.create_task(writer.run())
             await writer.acks(5)
+            for address in control.addresses:
+                await answers(address)
             yield Stage(etcd, control, writer, routers)
             writer.stopping = True
             await writing
     finally:
         control.stop()
         etcd.stop()
+
+
+async def answers(address: str) -> None:
+    """Wait until a replica serves, and may write through whoever leads."""
+    async with ControlClient(address, timeout_s=2.0) as client:
+        while True:
+            try:
+                await client.undrain("g0")
+                break
+            except ThunderServeError:  # it is starting, or knows no leader yet
+                await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
