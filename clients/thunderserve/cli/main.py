@@ -53,6 +53,7 @@ def _application() -> typer.Typer:
     app.command("demo")(_demo)
     for name in _PLANNING:
         app.command(name)(importlib.import_module(f"thunderserve.cli.planning.{name}").command)
+    app.command("load")(importlib.import_module("thunderserve.cli.load.command").command)
     for name, summary in _SERVICES.items():
         # `--help` too is the service's own.
         app.command(

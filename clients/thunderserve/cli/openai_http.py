@@ -11,7 +11,7 @@ from thunderserve.core.errors import ThunderServeError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["stream_events"]
+__all__ = ["get_json", "stream_events"]
 
 ANSWER_TIMEOUT_S = 120.0
 
@@ -50,6 +50,28 @@ def stream_events(address: str, path: str, body: dict[str, Any]) -> Iterator[dic
     finally:
         connection.close()
     raise ThunderServeError("the stream ended without [DONE]")
+
+
+def get_json(address: str, path: str) -> dict[str, Any]:
+    """What a GET of `path` answers.
+
+    Raises:
+        UnreachableError: Nobody answers there.
+        ThunderServeError: The server refused.
+    """
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != http.client.OK:
+            raise ThunderServeError(f"HTTP {response.status}: {_message(body)}")
+        answer: dict[str, Any] = json.loads(body)
+    except OSError as error:
+        raise UnreachableError(f"cannot reach http://{address}: {error}") from error
+    finally:
+        connection.close()
+    return answer
 
 
 def _message(body: bytes) -> str:

@@ -16,7 +16,7 @@ from thunderserve.cli.ports import FreePorts
 from thunderserve.cli.probes import HttpProbe
 from thunderserve.client import AsyncClient, ControlClient
 from thunderserve.control.bootstrap import serve as serve_control
-from thunderserve.core.errors import DeadlineError, UnavailableError
+from thunderserve.core.errors import DeadlineError, NotFoundError, UnavailableError
 from thunderserve.core.identity import Role
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.engine.emulated import EmulatedClock, EmulatedNetwork, MemoryExchange
@@ -26,6 +26,7 @@ from thunderserve.kvlink.bootstrap import serve as serve_kvlink
 from thunderserve.kvlink.worker_side import KvlinkSidecar
 from thunderserve.router.bootstrap import serve as serve_router
 from thunderserve.runtime.identity.pki import issue_local
+from thunderserve.runtime.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ class EmulatedFleet:
         self.network = EmulatedNetwork(problem.cluster, problem.cost, wire_bytes, clock)
         self.engines: dict[str, EmulatedEngine] = {}
         self._exchange = MemoryExchange()
+        self._store = MemoryStore()  # outlives control, as etcd does
         self.members = {member.name: member for member in self._members()}
 
     async def start(self, timeout_s: float = 60.0) -> None:
@@ -94,6 +96,17 @@ class EmulatedFleet:
         cause = None if ended.cancelled() else ended.exception()
         return f"{tasks[ended]} has ended: {cause or 'nobody told it to'}"
 
+    def members_of(self, name: str) -> tuple[Member, ...]:
+        """A service, and where it is a group's worker its sidecar too.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        found = [self.members[each] for each in (name, f"{name}-kvlink") if each in self.members]
+        if not found:
+            raise NotFoundError(f"the fleet has no {name}; it has {', '.join(self.members)}")
+        return tuple(found)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -111,7 +124,11 @@ class EmulatedFleet:
         layout = self.layout
         control, router = layout.control, layout.router
         members = [
-            Member("control", lambda stopping: serve_control(control, stopping), [control.address])
+            Member(
+                "control",
+                lambda stopping: serve_control(control, stopping, self._store),
+                [control.address],
+            )
         ]
         for group_id, worker in layout.workers.items():
             if self.options.kvlink is KvlinkKind.REAL:

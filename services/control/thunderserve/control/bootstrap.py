@@ -57,17 +57,23 @@ SETTLE_LEASES = 2.0
 STOP_GRACE_S = 0.2
 
 
-async def serve(config: ControlConfig, stopping: asyncio.Event) -> None:
+async def serve(config: ControlConfig, stopping: asyncio.Event, store: Store | None = None) -> None:
     """Run a replica of the control plane until `stopping` is set.
+
+    Args:
+        config: The replica's.
+        stopping: Ends it.
+        store: One that outlives the replica; None opens the configured one.
 
     Raises:
         ConfigError: The model is unknown.
         UnavailableError: The store does not answer, or the address is taken.
     """
     planner = LivePlanner(_model(config), _workload(config))
-    store = open_store(config)
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(store.close)
+        if store is None:
+            store = open_store(config)
+            stack.push_async_callback(store.close)
         await store.get(Keys(config.fleet).leader)
         replica = Replica.build(config, store, planner)
         running = await stack.enter_async_context(_running(replica))
@@ -86,6 +92,7 @@ class Replica:
     leadership: Leadership
     steward: Steward
     flips: Flips
+    registry: Registry
     control: ControlServicer
     membership: MembershipServicer
 
@@ -141,7 +148,7 @@ class Replica:
             dumps=dumps,
             forwarder=Forwarder(leadership, observer, name),
         )
-        return cls(observer, leadership, steward, flips, control, membership)
+        return cls(observer, leadership, steward, flips, registry, control, membership)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add both services to a server."""
@@ -155,6 +162,7 @@ class Replica:
             self.leadership.run(),
             self.steward.run(),
             self.flips.run(),
+            self.registry.run(),
         )
 
 

@@ -65,7 +65,7 @@ class MembershipServicer(MembershipServiceServicer):
         """Every message is answered with the terms of the lease and how it stands.
 
         A goodbye ends the lease, and silence for as long as a lease is as good. A stream that
-        merely ends says nothing: the member may be back at once, so its lease runs on.
+        merely ends says nothing: the member may be back at once, so its lease runs on for a little.
         """
         del context
         session = self._open(await self._next(request_iterator))
@@ -81,7 +81,7 @@ class MembershipServicer(MembershipServiceServicer):
             await session.leave()
             raise UnavailableError(f"no heartbeat for {self._lease_ttl_s} s") from None
         finally:
-            self._registry.close(session)
+            self._registry.lose(session)
 
     def _answer(self, session: MemberSession) -> control_pb2.AttachResponse:
         return control_pb2.AttachResponse(

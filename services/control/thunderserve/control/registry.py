@@ -13,7 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thunderserve.control.records import Keys, member_from_value, member_to_value
-from thunderserve.core.errors import ConflictError, NotFoundError, UnavailableError
+from thunderserve.core.errors import (
+    ConflictError,
+    NotFoundError,
+    ThunderServeError,
+    UnavailableError,
+)
 from thunderserve.core.links import changed_materially
 from thunderserve.runtime.store.base import ModifiedAt, Put
 
@@ -27,14 +32,43 @@ __all__ = ["MemberSession", "Registry"]
 _log = logging.getLogger(__name__)
 
 
+# A member whose stream broke is back within its first back-offs, or not at all.
+RETURN_S = 1.0
+
+
 class Registry:
-    """The open sessions of this replica."""
+    """The open sessions of this replica.
+
+    A member whose stream breaks, as a killed process's does, is given `RETURN_S` to come back, to
+    this replica or another, before its lease is ended; one that falls silent has its whole lease.
+    """
 
     def __init__(self, store: Store, keys: Keys, *, lease_ttl_s: float) -> None:
         self._store = store
         self._keys = keys
         self._lease_ttl_s = lease_ttl_s
         self._sessions: dict[str, MemberSession] = {}
+        self._lost: asyncio.Queue[tuple[float, MemberSession]] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """End the leases of members whose streams broke and who did not come back, for ever."""
+        while True:
+            due_s, session = await self._lost.get()  # in order: all wait for the same time
+            await asyncio.sleep(due_s - _now_s())
+            if session.key not in self._sessions:
+                await self._end(session)
+
+    async def _end(self, session: MemberSession) -> None:
+        # Where the member is at another replica, its record has moved on to another lease.
+        try:
+            await session.leave()
+        except ThunderServeError as error:
+            _log.info("the lease of %s ends by itself: %s", session.key, error)
+
+    def lose(self, session: MemberSession) -> None:
+        """A session's stream has ended without a word."""
+        self.close(session)
+        self._lost.put_nowait((_now_s() + RETURN_S, session))
 
     def open(self, member: Member) -> MemberSession:
         """A session for a member that attached; an older one of that name is closed."""
