@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
 from thunderserve.client.failures import failure_of
-from thunderserve.core.errors import InvalidArgumentError, UnavailableError
+from thunderserve.core.errors import DeadlineError, InvalidArgumentError, UnavailableError
 from thunderserve.runtime.channel import open_channel
 from thunderserve.wire.enums import phase_to_proto
 from thunderserve.wire.fleet import flip_from_proto, group_status_from_proto, node_from_proto
@@ -242,12 +242,18 @@ class ControlClient:
         await self.close()
 
     async def _call(self, method: str, request: Any) -> Any:
-        """Ask the replicas in turn; whoever answered last is asked first."""
+        """Ask the replicas in turn; whoever answered last is asked first.
+
+        One that froze uses up the whole deadline, so the next call begins with another.
+        """
         for _ in self._replicas[1:]:
             try:
                 return await self._ask(self._replicas[0], method, request)
             except UnavailableError:
                 self._replicas.append(self._replicas.pop(0))
+            except DeadlineError:
+                self._replicas.append(self._replicas.pop(0))
+                raise
         return await self._ask(self._replicas[0], method, request)
 
     async def _ask(self, replica: _Replica, method: str, request: Any) -> Any:
