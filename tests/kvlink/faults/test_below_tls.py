@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1800
 # Handshake behind its first message, and a transfer; a certificate's length varies a little.
 MOST_BYTES = 3000
 EVERY = pytest.param(1, marks=pytest.mark.sweep, id="every")
-SAMPLE = pytest.param(211, id="sample")
+SAMPLE = pytest.param(311, id="sample")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -146,7 +146,7 @@ async def test_reservation_is_refused_and_takes_no_place_when_a_field_is_wrong(
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
             assert word in str(refused.value.details())
-    await arena.check_well()
+    assert (await arena.transfer(WireMode.RAW16)).exact
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -161,4 +161,4 @@ async def test_reservation_is_refused_when_the_peer_speaks_another_version(
         with pytest.raises(grpc.aio.AioRpcError, match="same release on both hosts"):
             await kvlink_pb2_grpc.PeerServiceStub(channel).ReserveTransfer(request)
 
-    await arena.check_well()
+    assert (await arena.transfer(WireMode.RAW16)).exact

@@ -54,8 +54,8 @@ async def test_room_is_refused_by_name_when_all_are_taken(arena: Arena) -> None:
 
 
 async def test_rooms_that_were_aborted_on_either_side_are_free_again(arena: Arena) -> None:
-    """K5: as many again, twenty times."""
-    for turn in range(20):
+    """K5: as many again, four times."""
+    for turn in range(4):
         rooms = [await arena.offer(WireMode.RAW16) for _ in range(arena.decode.config.max_rooms)]
         side = (arena.prefill, arena.decode)[turn % 2]
         for room in rooms:
@@ -70,8 +70,8 @@ async def test_rooms_that_were_aborted_on_either_side_are_free_again(arena: Aren
 async def test_others_are_served_when_a_peer_opens_connections_and_says_nothing(
     arena: Arena,
 ) -> None:
-    """K5: two hundred of them, half with half a header."""
-    opened = [await arena.connect() for _ in range(200)]
+    """K5: sixty of them, half with half a header."""
+    opened = [await arena.connect() for _ in range(60)]
     for _, writer in opened[::2]:
         writer.write(b"TSKV\0\3")
 

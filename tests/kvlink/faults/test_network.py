@@ -21,7 +21,7 @@ FORTH_BYTES = {
 }
 BACK_BYTES = HEADER_BYTES
 EVERY = pytest.param(1, marks=pytest.mark.sweep, id="every")
-SAMPLE = pytest.param(97, id="sample")  # prime to the sizes of all parts
+SAMPLE = pytest.param(199, id="sample")  # prime to the sizes of all parts
 
 
 def cuts(direction: Direction, mode: WireMode, step: int) -> Iterator[Fault]:
@@ -33,7 +33,7 @@ def cuts(direction: Direction, mode: WireMode, step: int) -> Iterator[Fault]:
 
 def flips(direction: Direction, mode: WireMode, step: int) -> Iterator[Fault]:
     size = FORTH_BYTES[mode] if direction is Direction.FORTH else BACK_BYTES
-    for bit in range(0, 8 * size, step):
+    for bit in range(0, 8 * size, 2 * step - 1):
         yield Fault(flip_bit=bit, direction=direction)
 
 
