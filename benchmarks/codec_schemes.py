@@ -21,23 +21,14 @@ import torch
 from safetensors.torch import load_file
 from schemes import Scheme, schemes
 from torch import Tensor
-from torch.nn import functional
 
-from thunderserve.demo_model.reading import (
-    Samples,
-    following_logits,
-    greedy,
-    load,
-    outlier_shift,
-    read,
-)
+from thunderserve.cli.bench.quality import NEXT_TOKENS, PROMPT_TOKENS, Answers, Quality
+from thunderserve.demo_model.reading import Samples, load, outlier_shift, read
 
 if TYPE_CHECKING:
     from thunderserve.demo_model.network import Llama
     from thunderserve.demo_model.reading import Shift
 
-PROMPT_TOKENS, NEXT_TOKENS, GREEDY_TOKENS = 512, 128, 32
-GREEDY_SAMPLES = 32  # a step copies their whole cache
 SAMPLES = 64
 
 
@@ -51,10 +42,7 @@ class Figures:
     key_error_ratio: float
     value_error_ratio: float
     attention_error_ratio: float
-    perplexity_x_raw16: float
-    divergence_nats: float
-    top_token_agreement_ratio: float
-    greedy_agreement_ratio: float
+    quality: Quality
 
 
 def main() -> None:
@@ -80,8 +68,8 @@ def main() -> None:
         print(
             f"{f.cache:9} {f.scheme:34} {f.bits_per_value:4.2f} {f.key_error_ratio:6.4f} "
             f"{f.value_error_ratio:6.4f} {f.attention_error_ratio:6.4f} "
-            f"{f.perplexity_x_raw16:7.4f} {f.divergence_nats:6.4f} "
-            f"{f.top_token_agreement_ratio:6.4f} {f.greedy_agreement_ratio:6.3f}"
+            f"{f.quality.perplexity_x_raw16:7.4f} {f.quality.divergence_nats:6.4f} "
+            f"{f.quality.top_token_agreement_ratio:6.4f} {f.quality.greedy_agreement_ratio:6.3f}"
         )
 
 
@@ -103,9 +91,8 @@ class Trial:
     """The samples of one cache and what raw16 gives on them."""
 
     def __init__(self, model: Llama, samples: Samples, shift: Shift | None) -> None:
-        self._model, self._samples, self._shift = model, samples, shift
-        self._logits = following_logits(model, samples, samples.cache, shift)
-        self._answers = self._greedy(samples.cache)
+        self._samples = samples
+        self._answers = Answers(model, samples, shift)
         self._attention = _attention(samples, samples.cache)
 
     def figures(self, cache: str, scheme: Scheme) -> Figures:
@@ -113,9 +100,6 @@ class Trial:
         keys, values = self._samples.cache.float().unbind(2)
         arrived = torch.stack((scheme.keys(keys), scheme.values(values)), dim=2).bfloat16()
         lossy_keys, lossy_values = arrived.float().unbind(2)
-        logits = following_logits(self._model, self._samples, arrived, self._shift)
-        answers = self._greedy(arrived)
-        same = (answers == self._answers).int().cumprod(dim=1)
         return Figures(
             cache,
             scheme.name,
@@ -123,31 +107,8 @@ class Trial:
             _error(lossy_keys, keys, 2),
             _error(lossy_values, values, 2),
             _error(_attention(self._samples, arrived), self._attention, 0),
-            math.exp(self._loss(logits) - self._loss(self._logits)),
-            _divergence(self._logits, logits),
-            float((logits.argmax(-1) == self._logits.argmax(-1)).float().mean()),
-            float(same.sum()) / same.numel(),
+            self._answers.quality(arrived),
         )
-
-    def _greedy(self, cache: Tensor) -> Tensor:
-        few = cache[:GREEDY_SAMPLES]
-        return greedy(self._model, self._samples, few, GREEDY_TOKENS, self._shift)
-
-    @property
-    def perplexity_raw16(self) -> float:
-        """Of the text that follows, when nothing is lost."""
-        return math.exp(self._loss(self._logits))
-
-    def _loss(self, logits: Tensor) -> float:
-        """Nats per token of the text that follows."""
-        wanted = self._samples.following[:, 1:]
-        return float(functional.cross_entropy(logits.flatten(0, 1), wanted.flatten()))
-
-
-def _divergence(exact: Tensor, lossy: Tensor) -> float:
-    """Kullback-Leibler divergence of the next token's distribution, mean over positions."""
-    exact, lossy = (x.flatten(0, 1).log_softmax(-1) for x in (exact, lossy))
-    return float(functional.kl_div(lossy, exact, reduction="batchmean", log_target=True))
 
 
 def _error(lossy: Tensor, exact: Tensor, over: int) -> float:
@@ -176,12 +137,12 @@ def draw(figures: list[Figures], path: Path) -> None:
     own = [f for f in figures if f.cache == caches[0]]
     figure = Figure(figsize=(10, 0.32 * len(own) + 1.4), layout="constrained")
     columns = (
-        ("attention_error_ratio", "error of the attention's output"),
-        ("divergence_nats", "divergence of the next token, nats"),
+        (lambda f: f.attention_error_ratio, "error of the attention's output"),
+        (lambda f: f.quality.divergence_nats, "divergence of the next token, nats"),
     )
-    for axes, (field, label) in zip(figure.subplots(1, 2, sharey=True), columns, strict=True):
+    for axes, (value_of, label) in zip(figure.subplots(1, 2, sharey=True), columns, strict=True):
         for cache, marker in zip(caches, "ox", strict=True):
-            values = [getattr(f, field) for f in figures if f.cache == cache]
+            values = [value_of(f) for f in figures if f.cache == cache]
             axes.plot(values, range(len(own)), marker, label=cache)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

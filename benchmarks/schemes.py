@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from thunderserve.core.kv import KvLayout
+from thunderserve.cli.bench.quality import PAGE_TOKENS, demo_layout, through_int4
 from thunderserve.kvlink.codec import Int4Codec
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Scheme", "schemes"]
 
-PAGE_TOKENS = 16
 CLIPS = (0.0, 0.03, 0.06, 0.09, 0.12)
 LEVELS = 15
 
@@ -41,9 +40,11 @@ def schemes(config: LlamaConfig, tokens: int) -> list[Scheme]:
     token, channel = _by_token(_uniform), _by_channel(_uniform)
     searched = _by_token(_clip_search), _by_channel(_clip_search)
     statistics = 32 / tokens
-    codec = _codec(config, tokens)
+    pages = tokens // PAGE_TOKENS
+    layout = demo_layout(config)
+    bits = Int4Codec(layout).payload_bytes(config.layers, pages) * 16 / (layout.page_bytes * pages)
     return [
-        Scheme("int4: per channel, 64 tokens", codec[0], *codec[1:]),
+        Scheme("int4: per channel, 64 tokens", bits, *[_codec(config)] * 2),
         Scheme("per channel, 128 tokens", 4.25, *[_by_channel(_uniform, 128)] * 2),
         Scheme("per channel, levels of a cubic", 4.5, *[_by_channel(_companded)] * 2),
         Scheme("per channel, clip search", 4.5, *[searched[1]] * 2),
@@ -64,27 +65,9 @@ def schemes(config: LlamaConfig, tokens: int) -> list[Scheme]:
     ]
 
 
-def _codec(
-    config: LlamaConfig, tokens: int
-) -> tuple[float, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """The real one, bit patterns in and out; keys and values travel together there."""
-    layout = KvLayout("m", config.layers, config.kv_heads, config.head_dim, PAGE_TOKENS, "bfloat16")
-    codec, pages = Int4Codec(layout), tokens // PAGE_TOKENS
-
-    def transfer(x: Tensor) -> Tensor:
-        both = torch.stack((x, x), dim=2).bfloat16()
-        shape = layout.block_shape(config.layers, pages)
-        arrived = [
-            codec.decode(
-                codec.encode(one.view(torch.uint16).reshape(shape).numpy()), *shape[::2][:2]
-            )
-            for one in both
-        ]
-        stacked = torch.stack([torch.from_numpy(one) for one in arrived])
-        return stacked.view(torch.bfloat16).reshape(both.shape)[:, :, 0].float()
-
-    values = 2 * config.layers * tokens * config.kv_heads * config.head_dim
-    return 8 * codec.payload_bytes(config.layers, pages) / values, transfer, transfer
+def _codec(config: LlamaConfig) -> Callable[[Tensor], Tensor]:
+    """The real one; keys and values travel together there, and do not mix."""
+    return lambda x: through_int4(config, torch.stack((x, x), dim=2).bfloat16())[:, :, 0].float()
 
 
 def _uniform(x: Tensor, dim: int) -> Tensor:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from codec_schemes import NEXT_TOKENS, PROMPT_TOKENS
 from safetensors.torch import save_file
 
+from thunderserve.cli.bench.quality import NEXT_TOKENS, PROMPT_TOKENS
 from thunderserve.core.errors import TransferError
 from thunderserve.core.identity import Role
 from thunderserve.core.kv import KvLayout

@@ -54,6 +54,10 @@ def _application() -> typer.Typer:
     for name in _PLANNING:
         app.command(name)(importlib.import_module(f"thunderserve.cli.planning.{name}").command)
     app.command("load")(importlib.import_module("thunderserve.cli.load.command").command)
+    bench = typer.Typer(no_args_is_help=True, help="Measure a part of the system.")
+    bench.command("kvlink")(importlib.import_module("thunderserve.cli.bench.kvlink").command)
+    bench.callback()(lambda: None)  # a command of its own name, though it is the only one
+    app.add_typer(bench, name="bench")
     for name, summary in _SERVICES.items():
         # `--help` too is the service's own.
         app.command(

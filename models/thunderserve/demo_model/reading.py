@@ -8,6 +8,7 @@ the queries again, and what is added to every value is taken out behind the atte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,9 @@ from thunderserve.demo_model import model_path
 from thunderserve.demo_model.corpus import encode, load_corpus
 from thunderserve.demo_model.network import Llama, LlamaConfig, rotary_tables, rotate
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
     "Samples",
     "Shift",
@@ -26,6 +30,7 @@ __all__ = [
     "greedy",
     "load",
     "outlier_shift",
+    "prefill",
     "read",
     "windows",
 ]
@@ -137,7 +142,22 @@ def greedy(
     return torch.stack(answer, dim=1)
 
 
-def _forward(model: Llama, ids: Tensor, cache: Tensor | None, shift: Shift | None) -> _Read:
+@torch.no_grad()
+def prefill(model: Llama, ids: Tensor, take: Callable[[int, Tensor], None]) -> None:
+    """Read one prompt, `ids` (1, T); `take` gets each layer's number and cache as it is computed.
+
+    A cache is (2, T, kv heads, d) float32.
+    """
+    _forward(model, ids, None, None, lambda layer, cache: take(layer, cache[0]))
+
+
+def _forward(
+    model: Llama,
+    ids: Tensor,
+    cache: Tensor | None,
+    shift: Shift | None,
+    take: Callable[[int, Tensor], None] | None = None,
+) -> _Read:
     """`ids` (B, T) after a cache; the longer cache is (B, layers, 2, T, kv heads, d) float32."""
     config = model.config
     batch, tokens = ids.shape
@@ -155,6 +175,8 @@ def _forward(model: Llama, ids: Tensor, cache: Tensor | None, shift: Shift | Non
         if shift is not None:
             query, key, value = _shifted(shift, number, query, key, value)
         fresh = torch.stack((key, value), dim=1).transpose(2, 3)
+        if take is not None:
+            take(number, fresh)
         both = fresh if cache is None else torch.cat((cache[:, number], fresh), dim=2)
         caches.append(both)
         queries.append(query[:, :, -1])

@@ -1,0 +1,1 @@
+"""`thunderserve bench`: what a part of the system reaches, as ratios beside something known."""
