@@ -19,6 +19,10 @@ struct Avx2 {
   struct Words {
     __m256i part[2];
   };
+  // Tokens 0 and 2, 1 and 3, 4 and 6, 5 and 7: the levels of both in each channel's 32 bits.
+  struct Codes {
+    __m256i pairs[4][2];
+  };
 
   KVLINK_OP __m256i load_bits(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -63,29 +67,37 @@ struct Avx2 {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_LT_OQ)) != 0;
   }
 
-  // bfloat16: even channels and odd ones, for each is one instruction away from its float.
+  // The lower halves of 32-bit lanes, and the upper ones.
+  KVLINK_OP Words apart(__m256i a, __m256i b) {
+    const __m256i order = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    const __m256i first = _mm256_shuffle_epi8(a, order), second = _mm256_shuffle_epi8(b, order);
+    return {{_mm256_unpacklo_epi64(first, second), _mm256_unpackhi_epi64(first, second)}};
+  }
+
+  // bfloat16: the parts of a Pair are the lower and the upper four channels of each half of a
+  // vector, 0-3 and 8-11, 4-7 and 12-15: the order in which instructions unpack and pack.
   KVLINK_OP Pair widen(U x, BFloat16) {
-    const U odd = _mm256_and_si256(x, _mm256_set1_epi32(int(0xFFFF0000)));
-    return {{_mm256_castsi256_ps(_mm256_slli_epi32(x, 16)), _mm256_castsi256_ps(odd)}};
+    const U zero = _mm256_setzero_si256();
+    return {{_mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, x)),
+             _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, x))}};
   }
-  KVLINK_OP __m256i rounded(F x) {
-    const __m256i b = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
-    const __m256i tie = _mm256_and_si256(_mm256_srli_epi32(b, 16), one);
-    return _mm256_add_epi32(_mm256_add_epi32(b, _mm256_set1_epi32(0x7FFF)), tie);
+  // Rounds up where the lower half, the lowest bit of the upper and 0x7FFF give a carry, which an
+  // average, half of a sum, keeps in its highest bit.
+  KVLINK_OP U narrow(F first, F second, BFloat16) {
+    const Words halves = apart(_mm256_castps_si256(first), _mm256_castps_si256(second));
+    const U lower = halves.part[0], upper = halves.part[1];
+    const U odd = or16(and16(upper, set16(1)), set16(0x7FFE));
+    return _mm256_add_epi16(upper, _mm256_srli_epi16(_mm256_avg_epu16(lower, odd), 15));
   }
-  KVLINK_OP U narrow(F even, F odd, BFloat16) {
-    return _mm256_blend_epi16(_mm256_srli_epi32(rounded(even), 16), rounded(odd), 0xAA);
-  }
-  KVLINK_OP void store_words(uint32_t* p, __m256i even, __m256i odd, BFloat16) {
-    const __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
-    store_bits(p, _mm256_permute2x128_si256(low, high, 0x20));
-    store_bits(p + 8, _mm256_permute2x128_si256(low, high, 0x31));
+
+  KVLINK_OP void store_words(uint32_t* p, __m256i first, __m256i second, BFloat16) {
+    store_bits(p, _mm256_permute2x128_si256(first, second, 0x20));
+    store_bits(p + 8, _mm256_permute2x128_si256(first, second, 0x31));
   }
   KVLINK_OP Words load_words(const uint32_t* p, BFloat16) {
-    const F a = _mm256_castsi256_ps(load_bits(p)), b = _mm256_castsi256_ps(load_bits(p + 8));
-    const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
-    const __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD));
-    return {{_mm256_permute4x64_epi64(even, 0xD8), _mm256_permute4x64_epi64(odd, 0xD8)}};
+    const __m256i a = load_bits(p), b = load_bits(p + 8);
+    return {{_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31)}};
   }
 
   // float16: the first eight channels and the second, as the instructions want them.
@@ -105,15 +117,45 @@ struct Avx2 {
     return {{load_bits(p), load_bits(p + 8)}};
   }
 
+  // Four tokens of a channel are 16 bits; two of them, as levels, are the halves of 32.
+  template <class D>
+  KVLINK_OP Codes load_codes(const uint32_t* p, D d) {
+    const Words words = load_words(p, d), halves = apart(words.part[0], words.part[1]);
+    Codes codes;
+    put_levels(codes.pairs, halves.part[0]);
+    put_levels(codes.pairs + 2, halves.part[1]);
+    return codes;
+  }
+  KVLINK_OP void put_levels(__m256i (*pairs)[2], U tokens) {
+    const U mask = set16(0x0F0F);
+    put_pair(pairs[0], and16(tokens, mask));
+    put_pair(pairs[1], and16(_mm256_srli_epi16(tokens, 4), mask));
+  }
+  // Bytes 0 to 15 to the upper halves of the floats -15, -13 to 15.
+  KVLINK_OP void put_pair(__m256i* pair, U codes) {
+    const __m256i upper = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        char(0xC1), char(0xC1), char(0xC1), char(0xC1), char(0xC0), char(0xC0), char(0xC0),
+        char(0xBF), 0x3F, 0x40, 0x40, 0x40, 0x41, 0x41, 0x41, 0x41));
+    const __m256i lower = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0x70, 0x50, 0x30, 0x10, char(0xE0), char(0xA0), 0x40, char(0x80),
+                      char(0x80), 0x40, char(0xA0), char(0xE0), 0x10, 0x30, 0x50, 0x70));
+    const __m256i u = _mm256_shuffle_epi8(upper, codes), l = _mm256_shuffle_epi8(lower, codes);
+    pair[0] = _mm256_unpacklo_epi8(l, u);
+    pair[1] = _mm256_unpackhi_epi8(l, u);
+  }
+  KVLINK_OP Pair levels(const Codes& codes, size_t token) {
+    const __m256i* pair = codes.pairs[token / 4 * 2 + token % 2];
+    return {{half_of(pair[0], token), half_of(pair[1], token)}};
+  }
+  KVLINK_OP F half_of(__m256i pair, size_t token) {
+    return _mm256_castsi256_ps(token % 4 < 2 ? _mm256_slli_epi32(pair, 16)
+                                             : _mm256_and_si256(pair, _mm256_set1_epi32(int(0xFFFF0000))));
+  }
+
   KVLINK_OP __m256i zero() { return _mm256_setzero_si256(); }
   KVLINK_OP __m256i add_code(__m256i word, F x, size_t token) {
     const __m256i code = _mm256_cvtps_epi32(x);
     return _mm256_or_si256(word, _mm256_slli_epi32(code, int(4 * token)));
-  }
-  KVLINK_OP F level(__m256i word, size_t token) {
-    const __m256i code = _mm256_srli_epi32(word, int(4 * token));
-    const F number = _mm256_cvtepi32_ps(_mm256_and_si256(code, _mm256_set1_epi32(15)));
-    return _mm256_fmsub_ps(number, set(2.0f), set(15.0f));
   }
 };
 

@@ -18,7 +18,7 @@ struct Avx512 {
   struct Pair {
     F part[2];
   };
-  struct Words {
+  struct Codes {
     __m512i part[2];
   };
 
@@ -77,7 +77,7 @@ struct Avx512 {
     _mm512_storeu_si512(p, _mm512_permutex2var_epi32(even, first, odd));
     _mm512_storeu_si512(p + 16, _mm512_permutex2var_epi32(even, second, odd));
   }
-  KVLINK_OP Words load_words(const uint32_t* p, BFloat16) {
+  KVLINK_OP Codes load_codes(const uint32_t* p, BFloat16) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 16);
@@ -97,7 +97,7 @@ struct Avx512 {
     _mm512_storeu_si512(p, first);
     _mm512_storeu_si512(p + 16, second);
   }
-  KVLINK_OP Words load_words(const uint32_t* p, Float16) {
+  KVLINK_OP Codes load_codes(const uint32_t* p, Float16) {
     return {{_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)}};
   }
 
@@ -110,6 +110,9 @@ struct Avx512 {
   KVLINK_OP F level(__m512i word, size_t token) {
     const F levels = _mm512_setr_ps(-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15);
     return _mm512_permutexvar_ps(_mm512_srli_epi32(word, unsigned(4 * token)), levels);
+  }
+  KVLINK_OP Pair levels(const Codes& codes, size_t token) {
+    return {{level(codes.part[0], token), level(codes.part[1], token)}};
   }
 };
 

@@ -169,16 +169,19 @@ struct Dequantiser {
   template <size_t kTokens, bool kStream>
   KVLINK_TARGET void word(const uint32_t* words, size_t stride, size_t tokens, size_t count,
                           uint16_t* values) const {
+    typename V::Codes codes[kRun / V::kChannels];
     for (size_t first = 0; first < count; first += kRun) {
       const size_t end = first + kRun < count ? first + kRun : count;
+      for (size_t c = first; c < end; c += V::kChannels)
+        codes[(c - first) / V::kChannels] = V::load_codes(words + c, D{});
       for (size_t t = 0; t < (kTokens ? kTokens : tokens); ++t) {
         for (size_t c = first; c < end; c += V::kChannels) {
           if (t < kLines) prefetch(words, c + 2 * stride, t);
           const F m0 = V::load(middle + c), m1 = V::load(middle + c + V::kChannels / 2);
           const F h0 = V::load(half + c), h1 = V::load(half + c + V::kChannels / 2);
-          const auto w = V::load_words(words + c, D{});
-          const F x0 = V::mul_add(V::level(w.part[0], t), h0, m0);
-          const F x1 = V::mul_add(V::level(w.part[1], t), h1, m1);
+          const auto level = V::levels(codes[(c - first) / V::kChannels], t);
+          const F x0 = V::mul_add(level.part[0], h0, m0);
+          const F x1 = V::mul_add(level.part[1], h1, m1);
           const auto narrow = V::narrow(x0, x1, D{});
           if (kStream)
             V::stream(values + t * stride + c, narrow);

@@ -48,7 +48,7 @@ struct Scalar {
   struct Pair {
     F part[2];
   };
-  struct Words {
+  struct Codes {
     uint32_t part[2];
   };
 
@@ -106,11 +106,14 @@ struct Scalar {
     p[0] = a, p[1] = b;
   }
   template <class D>
-  static Words load_words(const uint32_t* p, D) {
+  static Codes load_codes(const uint32_t* p, D) {
     return {{p[0], p[1]}};
   }
-  static F level(uint32_t word, size_t token) {
+  static float level(uint32_t word, size_t token) {
     return float(2 * int((word >> (4 * token)) & 15) - 15);
+  }
+  static Pair levels(const Codes& codes, size_t token) {
+    return {{level(codes.part[0], token), level(codes.part[1], token)}};
   }
 };
 
