@@ -13,6 +13,7 @@ from thunderserve.core.errors import TransferError
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec.float16 import to_float32
+from thunderserve.kvlink.links import Bulk
 
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 Pair = tuple[Any, Any]
 MakeCache = Callable[..., np.ndarray]
 MakeSide = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(params=list(Bulk))
+async def pair(make_side: MakeSide, request: pytest.FixtureRequest) -> Pair:
+    """With frames on a connection of their own, and within gRPC: nobody can tell."""
+    settings = {"max_frame_bytes": 32 * 1024, "bulk": request.param}  # a cache takes several
+    return await make_side(Phase.PREFILL, **settings), await make_side(Phase.DECODE, **settings)
 
 
 async def offer(

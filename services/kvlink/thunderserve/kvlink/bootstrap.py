@@ -19,7 +19,13 @@ from thunderserve.kvlink.receiving import Receiving
 from thunderserve.kvlink.rooms import Rooms
 from thunderserve.kvlink.sending import Sending
 from thunderserve.kvlink.servicer import LocalServicer, PeerServicer
-from thunderserve.kvlink.transport import BufferPool, Listener, TlsPort, splice
+from thunderserve.kvlink.transport import (
+    BufferPool,
+    Listener,
+    TlsPort,
+    add_frames_to_server,
+    splice,
+)
 from thunderserve.runtime.identity import Credentials
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 
@@ -47,7 +53,7 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         credentials = Credentials(config.identity)
         exchange = _exchange(config, credentials)
         stack.callback(exchange.modes.meter.close)
-        links = Links(credentials, time.monotonic)
+        links = Links(credentials, config.bulk, time.monotonic)
         stack.push_async_callback(exchange.peers.close)
         stack.callback(links.close)
         stack.push_async_callback(exchange.close)
@@ -77,6 +83,7 @@ async def _serve_peers(
 ) -> None:
     def add(server: grpc.aio.Server) -> None:
         kvlink_pb2_grpc.add_PeerServiceServicer_to_server(servicer, server)
+        add_frames_to_server(server, receiving.serve)
 
     await _serve_on(stack, config.peer_socket, add)
     handlers = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thunderserve.core.errors import ConfigError
 from thunderserve.core.request import WireMode
+from thunderserve.kvlink.links import Bulk
 
 __all__ = ["KvlinkConfig"]
 
@@ -30,6 +31,7 @@ class KvlinkConfig:
         identity: Folder of this sidecar's certificate and key, from `thunderctl pki issue`.
         local_address: `unix:/path` of the LocalService, for this sidecar's worker.
         engine_socket: Path of the engine's Unix socket.
+        bulk: How this sidecar sends frames: `tcp`, or `grpc` where only gRPC gets through.
         wire_mode: Of rooms whose request does not say; `auto` is what finishes first on the link.
         coarsest_mode: The mode with the fewest bits that `auto` may choose.
         max_rooms: Transfers open at once; more are refused.
@@ -45,6 +47,7 @@ class KvlinkConfig:
     identity: Path
     address: str = "127.0.0.1:7400"
     advertised_address: str = ""
+    bulk: Bulk = Bulk.TCP
     wire_mode: WireMode = WireMode.AUTO
     coarsest_mode: WireMode = WireMode.INT4
     max_rooms: int = 512

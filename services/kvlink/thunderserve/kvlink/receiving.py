@@ -26,7 +26,7 @@ from thunderserve.kvlink.protocol import (
 )
 from thunderserve.kvlink.protocol.message import MessageKind, pack_json
 from thunderserve.kvlink.rooms import Role, Room
-from thunderserve.kvlink.transport import BufferPool, ByteStream, StreamClosedError
+from thunderserve.kvlink.transport import BufferPool, Stream, StreamClosedError
 
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
@@ -91,7 +91,7 @@ class Receiving:
             )
         return room
 
-    async def serve(self, stream: ByteStream) -> None:
+    async def serve(self, stream: Stream) -> None:
         """One bulk connection: rooms one after the other, until it ends."""
         header_bytes = memoryview(bytearray(HEADER_BYTES))
         room: Room | None = None
@@ -114,7 +114,7 @@ class Receiving:
                 self._exchange.abort(room, "the sidecar failed on a frame; its log says more")
             raise
 
-    def _enter(self, header: FrameHeader, stream: ByteStream, current: Room | None) -> Room:
+    def _enter(self, header: FrameHeader, stream: Stream, current: Room | None) -> Room:
         """The room of a frame; a connection carries one room at a time."""
         if current is not None:
             if current.number != header.room:

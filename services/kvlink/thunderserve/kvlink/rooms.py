@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from thunderserve.core.errors import NotFoundError, OverloadedError, TransferError
 from thunderserve.core.request import TransferReport, WireMode
 from thunderserve.kvlink.protocol import FrameHeader, Transfer, TransferState
-from thunderserve.kvlink.transport import ByteStream
+from thunderserve.kvlink.transport import Stream
 
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
@@ -83,7 +83,7 @@ class Room:
     transfer: Transfer | None = None
     peer_address: str = ""
     ranks: Ranks = field(default_factory=lambda: Ranks(1))
-    stream: ByteStream | None = None
+    stream: Stream | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     failure: str = ""
     ended_s: float = 0.0

@@ -33,7 +33,7 @@ from thunderserve.kvlink.protocol import (
 )
 from thunderserve.kvlink.protocol.message import MessageKind, pack_json
 from thunderserve.kvlink.rooms import Role, Room
-from thunderserve.kvlink.transport import ByteStream, StreamClosedError
+from thunderserve.kvlink.transport import Stream, StreamClosedError
 
 if TYPE_CHECKING:
     from thunderserve.kvlink.exchange import Exchange
@@ -150,7 +150,7 @@ class Sending:
             except StreamClosedError:
                 return  # whoever watches the stream ends the room, with the peer's reason
 
-    async def _stream(self, room: Room) -> ByteStream:
+    async def _stream(self, room: Room) -> Stream:
         if room.stream is None:
             stream = await self._links.acquire(room.peer_address)
             if room.ended.is_set():  # while it was being opened
@@ -161,7 +161,7 @@ class Sending:
             self._exchange.spawn(self._watch(room, room.stream))
         return room.stream
 
-    async def _watch(self, room: Room, stream: ByteStream) -> None:
+    async def _watch(self, room: Room, stream: Stream) -> None:
         """Wait for the peer's COMMITTED, or for the connection's end."""
         header = memoryview(bytearray(HEADER_BYTES))
         try:
@@ -173,7 +173,7 @@ class Sending:
         except UnavailableError as error:
             await self._exchange.lose(room, f"the decode side did not take the cache: {error}")
 
-    async def _commit(self, room: Room, stream: ByteStream) -> None:
+    async def _commit(self, room: Room, stream: Stream) -> None:
         exchange = self._exchange
         if room.transfer is not None:
             exchange.rooms.commit(room, _end_of(room.transfer), exchange.clock())

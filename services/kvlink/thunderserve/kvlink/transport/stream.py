@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from thunderserve.core.errors import UnavailableError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["ByteStream", "StreamClosedError", "StreamStalledError", "split_address"]
+__all__ = ["ByteStream", "Stream", "StreamClosedError", "StreamStalledError", "split_address"]
 
 _LOOK_AHEAD_BYTES = 64 * 1024
 # So much is encrypted at once: it stays in the processor's cache, and waits as ciphertext.
@@ -35,6 +35,26 @@ class StreamClosedError(UnavailableError):
 
 class StreamStalledError(UnavailableError):
     """The connection is open, and what is on its way does not come."""
+
+
+class Stream(Protocol):
+    """What carries frames; `ByteStream` and `RpcStream` are the two."""
+
+    @property
+    def closed(self) -> bool:
+        """True once it has ended, on whichever side."""
+
+    async def read_into(self, view: memoryview, stall_s: float | None = None) -> None:
+        """Fill `view`; StreamClosedError when it ends first, StreamStalledError when it stops."""
+
+    async def write(self, *buffers: Buffer) -> None:
+        """Send; the buffers may be reused on return. StreamClosedError when it has ended."""
+
+    def close(self) -> None:
+        """End it at once; readers and writers fail."""
+
+    def info(self, name: str) -> Any:
+        """The transport's extra information, as asyncio names it; None when there is none."""
 
 
 class ByteStream(asyncio.BufferedProtocol):
