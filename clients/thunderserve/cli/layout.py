@@ -147,6 +147,8 @@ class _Drawing:
             "store": str(self._options.store),
             "lease_ttl_s": self._options.lease_ttl_s,
             "expected_workers": len(self._options.groups),
+            # A CPU's speed is not known well enough to move phases by it.
+            "rescheduling": "off",
         }
         return settings | ({"etcd_endpoints": (store,)} if store else {})
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from flip_desk import KEYS, Desk, running_desk
 
-from thunderserve.control.monitor.monitor import Monitor, MonitorSettings, Rescheduling
-from thunderserve.control.monitor.policy import Action, Limits
+from thunderserve.control.monitor.monitor import Monitor, MonitorSettings
+from thunderserve.control.monitor.policy import Action, Limits, Rescheduling
 from thunderserve.control.planner.live_change import Weighed
 from thunderserve.control.records import standing_from_value
 from thunderserve.core.errors import InvalidArgumentError, UnavailableError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from thunderserve.core.fleet import Worker
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Route
 
 PLANNED = Workload.from_means(rate_rps=1.0, prompt_tokens=100, output_tokens=10)
@@ -59,8 +60,9 @@ class Watched:
         phases: Mapping[str, Phase],
         routes: Sequence[Route],
         workload: Workload | None,
+        links: Sequence[MeasuredLink],
     ) -> Weighed:
-        del phases, routes
+        del phases, routes, links
         self.asked.append(workload)
         groups = {worker.group_id for worker in workers}
         return replace(self.weighed, flips=tuple(f for f in self.weighed.flips if f[0] in groups))

@@ -25,6 +25,7 @@ from thunderserve.engine.worker.emulated_engine import emulated_engine
 from thunderserve.kvlink.bootstrap import serve as serve_kvlink
 from thunderserve.kvlink.worker_side import KvlinkSidecar
 from thunderserve.router.bootstrap import serve as serve_router
+from thunderserve.router.workload_window import MemoryWindow
 from thunderserve.runtime.identity.pki import issue_local
 from thunderserve.runtime.store.memory import MemoryStore
 
@@ -68,6 +69,7 @@ class EmulatedFleet:
         self.engines: dict[str, EmulatedEngine] = {}
         self._exchange = MemoryExchange()
         self._store = MemoryStore()  # outlives control, as etcd does
+        self._finished = MemoryWindow()
         self.members = {member.name: member for member in self._members()}
 
     async def start(self, timeout_s: float = 60.0) -> None:
@@ -126,7 +128,7 @@ class EmulatedFleet:
         members = [
             Member(
                 "control",
-                lambda stopping: serve_control(control, stopping, self._store),
+                lambda stopping: serve_control(control, stopping, self._store, self._finished),
                 [control.address],
             )
         ]
@@ -135,7 +137,13 @@ class EmulatedFleet:
                 members.append(_sidecar(group_id, layout.sidecars[group_id]))
             members.append(self._worker(worker))
         addresses = [router.address, router.http_address]
-        members.append(Member("router", lambda stopping: serve_router(router, stopping), addresses))
+        members.append(
+            Member(
+                "router",
+                lambda stopping: serve_router(router, stopping, self._finished),
+                addresses,
+            )
+        )
         return members
 
     def _worker(self, config: WorkerConfig) -> Member:

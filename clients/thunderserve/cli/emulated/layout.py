@@ -12,6 +12,7 @@ from thunderserve.cli.ports import CONTROL_PORT, HTTP_PORT, ROUTER_PORT
 from thunderserve.control.config import ControlConfig
 from thunderserve.control.planner.presets import PRESET_PROFILE
 from thunderserve.core.errors import ConfigError
+from thunderserve.core.workload import WORKLOADS
 from thunderserve.engine.worker.config import EngineKind, WorkerConfig
 from thunderserve.kvlink.config import KvlinkConfig
 from thunderserve.router.config import RouterConfig
@@ -85,6 +86,10 @@ def _control(
         heartbeat_interval_s=options.heartbeat_interval_s,
         expected_workers=len(plan.groups),
         planned_rate_rps=workload.rate_rps,
+        planned_workload=workload.name if workload.name in WORKLOADS else "",
+        slo_ttft_s=problem.slo.ttft_s,
+        slo_tpot_s=problem.slo.tpot_s,
+        gpu_profile=options.profile or PRESET_PROFILE,
         planned_prompt_tokens=workload.prompt.mean,
         planned_output_tokens=workload.output.mean,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
@@ -20,21 +19,20 @@ from thunderserve.control.flips import Flips
 from thunderserve.control.forwarding import Forwarder
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.membership_servicer import MembershipServicer
+from thunderserve.control.monitor.monitor import Monitor, MonitorSettings
+from thunderserve.control.monitor.policy import Limits
 from thunderserve.control.observer import Observer
 from thunderserve.control.operations import Operations
-from thunderserve.control.planning import LivePlanner
 from thunderserve.control.publisher import Publisher
 from thunderserve.control.reconciler import Rules
 from thunderserve.control.records import Keys
 from thunderserve.control.registry import Registry
+from thunderserve.control.served import planned_workload, planner_of
 from thunderserve.control.servicer import ControlServicer
 from thunderserve.control.steward import Steward
 from thunderserve.control.stores import open_store
-from thunderserve.core.errors import ConfigError, InvalidArgumentError, UnavailableError
-from thunderserve.core.model import MODELS, ModelSpec
-from thunderserve.core.workload import Workload
-from thunderserve.demo_model import MODEL_NAME as DEMO_MODEL_NAME
-from thunderserve.demo_model import model_path as demo_model_path
+from thunderserve.core.errors import UnavailableError
+from thunderserve.runtime.finished_requests import MemoryRequests, RedisFeed
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 from thunderserve.runtime.worker_control import WorkerControl
 
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
 
     from thunderserve.control.config import ControlConfig
     from thunderserve.control.planning import Planner
+    from thunderserve.runtime.finished_requests import RequestFeed
     from thunderserve.runtime.store.base import Store
 
 __all__ = ["Replica", "serve"]
@@ -57,25 +56,34 @@ SETTLE_LEASES = 2.0
 STOP_GRACE_S = 0.2
 
 
-async def serve(config: ControlConfig, stopping: asyncio.Event, store: Store | None = None) -> None:
+async def serve(
+    config: ControlConfig,
+    stopping: asyncio.Event,
+    store: Store | None = None,
+    feed: RequestFeed | None = None,
+) -> None:
     """Run a replica of the control plane until `stopping` is set.
 
     Args:
         config: The replica's.
         stopping: Ends it.
         store: One that outlives the replica; None opens the configured one.
+        feed: Finished requests, of routers in the same process; None reads Redis if it is set.
 
     Raises:
-        ConfigError: The model is unknown.
+        ConfigError: The model or the workload is unknown.
         UnavailableError: The store does not answer, or the address is taken.
     """
-    planner = LivePlanner(_model(config), _workload(config))
+    planner = planner_of(config)
     async with contextlib.AsyncExitStack() as stack:
         if store is None:
             store = open_store(config)
             stack.push_async_callback(store.close)
         await store.get(Keys(config.fleet).leader)
-        replica = Replica.build(config, store, planner)
+        if feed is None and config.redis_url:
+            feed = redis = RedisFeed(config.redis_url, config.fleet)
+            stack.push_async_callback(redis.close)
+        replica = Replica.build(config, store, planner, feed or MemoryRequests())
         running = await stack.enter_async_context(_running(replica))
         _raise_failed(running)
         server = await serve_rpc(config.address, replica.register)
@@ -92,12 +100,15 @@ class Replica:
     leadership: Leadership
     steward: Steward
     flips: Flips
+    monitor: Monitor
     registry: Registry
     control: ControlServicer
     membership: MembershipServicer
 
     @classmethod
-    def build(cls, config: ControlConfig, store: Store, planner: Planner) -> Replica:
+    def build(
+        cls, config: ControlConfig, store: Store, planner: Planner, feed: RequestFeed
+    ) -> Replica:
         """Wire one replica; nothing runs yet."""
         keys = Keys(config.fleet)
         observer = Observer(store, keys)
@@ -112,6 +123,7 @@ class Replica:
         publisher = Publisher(store, keys, observer, leadership, time.time)
         steward = _steward(config, planner, observer, publisher, leadership)
         flips = _flips(store, keys, observer, steward, leadership)
+        monitor = _monitor(config, planner, feed, observer, leadership, steward, flips)
         registry = Registry(store, keys, lease_ttl_s=config.lease_ttl_s)
         operations = Operations(
             config.model_name,
@@ -148,7 +160,7 @@ class Replica:
             dumps=dumps,
             forwarder=Forwarder(leadership, observer, name),
         )
-        return cls(observer, leadership, steward, flips, registry, control, membership)
+        return cls(observer, leadership, steward, flips, monitor, registry, control, membership)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add both services to a server."""
@@ -163,6 +175,7 @@ class Replica:
             self.steward.run(),
             self.flips.run(),
             self.registry.run(),
+            self.monitor.run(),
         )
 
 
@@ -179,6 +192,41 @@ def _steward(
         leadership,
         Rules(config.model_name, config.expected_workers, planner.group_of, planner.routes),
         settle_s=SETTLE_LEASES * config.lease_ttl_s,
+    )
+
+
+def _monitor(  # noqa: PLR0917 - all that it watches and moves
+    config: ControlConfig,
+    planner: Planner,
+    feed: RequestFeed,
+    observer: Observer,
+    leadership: Leadership,
+    steward: Steward,
+    flips: Flips,
+) -> Monitor:
+    return Monitor(
+        feed,
+        planned_workload(config),
+        observer=observer,
+        leadership=leadership,
+        steward=steward,
+        flips=flips,
+        weigh=planner.weigh,
+        settings=_monitor_settings(config),
+        clock=time.monotonic,
+        unix_clock=time.time,
+    )
+
+
+def _monitor_settings(config: ControlConfig) -> MonitorSettings:
+    return MonitorSettings(
+        allowed=config.rescheduling,
+        window_s=config.window_s,
+        limits=Limits(
+            cool_down_s=config.cool_down_s,
+            flips_per_hour=config.flips_per_hour,
+            least_gain_ratio=config.least_gain_ratio,
+        ),
     )
 
 
@@ -230,33 +278,3 @@ def _raise_failed(tasks: Iterable[asyncio.Task[Any]]) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error
-
-
-def _workload(config: ControlConfig) -> Workload:
-    return Workload.from_means(
-        rate_rps=config.planned_rate_rps,
-        prompt_tokens=config.planned_prompt_tokens,
-        output_tokens=config.planned_output_tokens,
-    )
-
-
-def _model(config: ControlConfig) -> ModelSpec:
-    """The model's shape: from its folder, or by its name."""
-    name, path = config.model_name, config.model_path
-    if path is None and name == DEMO_MODEL_NAME:
-        path = demo_model_path()
-    if path is None:
-        if name in MODELS:
-            return MODELS[name]
-        raise ConfigError(
-            f"the shape of model {name!r} is unknown; set model_path to the folder with its "
-            "config.json",
-            param="model_path",
-        )
-    try:
-        text = (path / "config.json").read_text(encoding="utf-8")
-        return ModelSpec.from_config(name, json.loads(text))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}/config.json: {error.strerror}") from error
-    except (ValueError, InvalidArgumentError) as error:
-        raise ConfigError(f"{path}/config.json does not describe a model: {error}") from error

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from thunderserve.control.monitor.policy import Rescheduling
+from thunderserve.core.catalogue import PROFILES
 from thunderserve.core.errors import ConfigError
 
 __all__ = ["ControlConfig", "StoreKind"]
@@ -39,8 +41,18 @@ class ControlConfig:
         heartbeat_interval_s: How often members are to be heard.
         expected_workers: The first plan waits for so many.
         planned_rate_rps: Requests per second to plan for.
-        planned_prompt_tokens: Mean prompt length to plan for.
-        planned_output_tokens: Mean answer length to plan for.
+        planned_workload: The preset to plan for; empty for means alone.
+        planned_prompt_tokens: Mean prompt length to plan for, without a preset.
+        planned_output_tokens: Mean answer length to plan for, without a preset.
+        slo_ttft_s: Bound on the first token; 0 sets none, and routes then balance load.
+        slo_tpot_s: Bound on every later token; set with the other.
+        gpu_profile: Which figures of GPUs count: `tensor_dense` or `paper_table1`.
+        redis_url: Where routers write finished requests; empty: the workload is not watched.
+        rescheduling: What changes by itself with workload and fleet: `off`, `routes`, `flips`.
+        window_s: How long the newest requests count.
+        cool_down_s: Nothing changes by itself for so long after a change.
+        flips_per_hour: By itself, at most.
+        least_gain_ratio: Of requests in time, for a change by itself.
     """
 
     address: str
@@ -60,8 +72,18 @@ class ControlConfig:
     heartbeat_interval_s: float = 0.5
     expected_workers: int = 1
     planned_rate_rps: float = 1.0
+    planned_workload: str = ""
     planned_prompt_tokens: float = 512.0
     planned_output_tokens: float = 128.0
+    slo_ttft_s: float = 0.0
+    slo_tpot_s: float = 0.0
+    gpu_profile: str = "tensor_dense"
+    redis_url: str = ""
+    rescheduling: Rescheduling = Rescheduling.FLIPS
+    window_s: float = 60.0
+    cool_down_s: float = 60.0
+    flips_per_hour: int = 12
+    least_gain_ratio: float = 0.05
 
     def __post_init__(self) -> None:
         self._check_etcd()
@@ -75,7 +97,7 @@ class ControlConfig:
                 param="expected_workers",
             )
         positive = ("planned_rate_rps", "planned_prompt_tokens", "planned_output_tokens")
-        for name in (*positive, "leader_ttl_s"):
+        for name in (*positive, "leader_ttl_s", "window_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)
         if not 0 < self.heartbeat_interval_s <= self.lease_ttl_s / 2:
@@ -84,6 +106,26 @@ class ControlConfig:
                 f"(0, lease_ttl_s / 2], and lease_ttl_s is {self.lease_ttl_s}",
                 param="heartbeat_interval_s",
             )
+
+        self._check_monitor()
+
+    def _check_monitor(self) -> None:
+        if (self.slo_ttft_s > 0) != (self.slo_tpot_s > 0) or min(
+            self.slo_ttft_s, self.slo_tpot_s
+        ) < 0:
+            raise ConfigError(
+                f"slo_ttft_s is {self.slo_ttft_s} and slo_tpot_s {self.slo_tpot_s}; set both above "
+                "0, or neither",
+                param="slo_ttft_s",
+            )
+        if self.gpu_profile not in PROFILES:
+            raise ConfigError(
+                f"gpu_profile is {self.gpu_profile!r}; there are {', '.join(PROFILES)}",
+                param="gpu_profile",
+            )
+        for name in ("cool_down_s", "flips_per_hour", "least_gain_ratio"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be >= 0", param=name)
 
     def _check_etcd(self) -> None:
         if self.store is StoreKind.ETCD and not self.etcd_endpoints:

@@ -11,6 +11,7 @@ from thunderserve.control.planner.live import (
     route_workers,
 )
 from thunderserve.control.planner.live_change import weigh_workers
+from thunderserve.core.catalogue import PROFILES, Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,10 +72,18 @@ class LivePlanner:
         model: What the fleet serves.
         workload: What is expected to arrive.
         slo: Bounds to attain; without them the flow balances load.
+        catalogue: What is known of GPU types.
     """
 
-    def __init__(self, model: ModelSpec, workload: Workload, slo: Slo = NO_BOUNDS) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        workload: Workload,
+        slo: Slo = NO_BOUNDS,
+        catalogue: Catalogue = PROFILES["tensor_dense"],
+    ) -> None:
         self._model = model
+        self._catalogue = catalogue
         self._workload = workload
         self._slo = slo
 
@@ -96,6 +105,7 @@ class LivePlanner:
             model=self._model,
             workload=workload or self._workload,
             slo=self._slo,
+            catalogue=self._catalogue,
             links=links,
         )
 
@@ -115,6 +125,7 @@ class LivePlanner:
             model=self._model,
             workload=workload or self._workload,
             slo=self._slo,
+            catalogue=self._catalogue,
             links=links,
         )
 
@@ -137,5 +148,6 @@ class LivePlanner:
             seed=seed,
             keep_phases=keep_phases,
             slo=self._slo,
+            catalogue=self._catalogue,
             links=links,
         )

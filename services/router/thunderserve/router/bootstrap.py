@@ -40,16 +40,23 @@ __all__ = ["new_room", "serve"]
 _log = logging.getLogger(__name__)
 
 
-async def serve(config: RouterConfig, stopping: asyncio.Event) -> None:
+async def serve(
+    config: RouterConfig, stopping: asyncio.Event, window: WorkloadWindow | None = None
+) -> None:
     """Run a router until `stopping` is set.
 
     It starts without a plan, and then answers 503 until a live pair exists.
+
+    Args:
+        config: Settings.
+        stopping: Ends it.
+        window: Gets every finished request; None makes what the settings say.
     """
     table = RouteTable()
     clients = WorkerClients(config.drain_s)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(clients.close)
-        window = await stack.enter_async_context(_window(config))
+        window = await stack.enter_async_context(window or _window(config))
         frontend = _frontend(config, table, clients, window)
         servicer = RouterServicer(frontend)
         app = build_app(frontend, max_body_bytes=config.max_body_bytes, unix_clock=time.time)

@@ -6,15 +6,16 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from thunderserve.control.inventory import links_of
 from thunderserve.control.monitor.policy import (
     Action,
     Decision,
     Limits,
     Options,
     PastFlip,
+    Rescheduling,
     decide,
 )
 from thunderserve.control.monitor.shift import Sensitivity, detect_shift
@@ -33,25 +34,15 @@ if TYPE_CHECKING:
     from thunderserve.control.standing import Standing
     from thunderserve.control.steward import Steward
     from thunderserve.core.fleet import Worker
+    from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Route
     from thunderserve.runtime.finished_requests import RequestFeed
 
-__all__ = ["Monitor", "MonitorSettings", "Rescheduling", "Weigh"]
+__all__ = ["Monitor", "MonitorSettings", "Weigh"]
 
 _log = logging.getLogger(__name__)
 
 _FIRST_GUESS_FLIP_S = 5.0
-
-
-class Rescheduling(StrEnum):
-    """What the control plane changes by itself when the workload or the fleet has changed.
-
-    Routes between live groups follow losses and returns in any case.
-    """
-
-    OFF = "off"
-    ROUTES = "routes"
-    FLIPS = "flips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +80,7 @@ class Weigh(Protocol):
         phases: Mapping[str, Phase],
         routes: Sequence[Route],
         workload: Workload | None,
+        links: Sequence[MeasuredLink],
     ) -> Weighed:
         """Weigh them for a workload; None is the configured one."""
 
@@ -203,8 +195,9 @@ class Monitor:
         workers = [w for w in standing.view.workers if w.group_id not in away]
         ids = {worker.group_id for worker in workers}
         phases = {g.id: g.phase for g in standing.plan.groups if g.id in ids}
+        links = links_of(self._observer.inventory)
         weighed = await asyncio.to_thread(
-            self._weigh, workers, phases, standing.plan.routes, occasion.workload
+            self._weigh, workers, phases, standing.plan.routes, occasion.workload, links
         )
         return Options(
             kept_rps=weighed.kept_rps,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["Action", "Decision", "Limits", "Options", "PastFlip", "decide"]
+__all__ = ["Action", "Decision", "Limits", "Options", "PastFlip", "Rescheduling", "decide"]
 
 _HOUR_S = 3600.0
 _UNDOING_GAIN = 2.0
@@ -30,6 +30,17 @@ class Action(StrEnum):
     HOLD = "hold"
     ROUTES = "routes"
     FLIP = "flip"
+
+
+class Rescheduling(StrEnum):
+    """What the control plane changes by itself when the workload or the fleet has changed.
+
+    Routes between live groups follow losses and returns in any case.
+    """
+
+    OFF = "off"
+    ROUTES = "routes"
+    FLIPS = "flips"
 
 
 @dataclass(frozen=True, slots=True)
