@@ -39,7 +39,7 @@ test: setup ## All tests but those that need Docker or a GPU
 	@.venv/bin/pytest
 
 outages-test: setup ## Kill, freeze and starve etcd and control replicas in turn; some minutes
-	@.venv/bin/pytest -m outages -s tests/control/outages
+	@.venv/bin/pytest -m outages -s tests/control
 
 layouts-test: setup ## Exchange KV cache between real SGLang engines in every pair of tp and pp
 	@.venv/bin/pytest -m layouts tests/kvlink/sglang_engines

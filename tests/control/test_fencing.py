@@ -124,6 +124,7 @@ async def test_name_goes_to_another_process_when_the_first_ones_lease_has_ended(
 
 
 @pytest.mark.etcd
+@pytest.mark.outages  # three starts of etcd, and a wait for leases: too slow on a busy machine
 async def test_epochs_rise_when_etcd_is_restored_from_an_old_snapshot(
     own_etcd: EtcdServer, sockets: Callable[[str], str]
 ) -> None:
@@ -155,7 +156,6 @@ async def test_epochs_rise_when_etcd_is_restored_from_an_old_snapshot(
         shutil.copytree(own_etcd.folder / "snapshot", own_etcd.data)
         own_etcd.start()
         assert (await control.client.plan()).epoch >= before.epoch
-        after = await followed(router, lambda plan: plan.epoch > before.epoch)
-        assert "the store had lost plan" in after.reason
-        assert len(after.routes) == 1
+        await followed(router, lambda p: p.epoch > before.epoch and len(p.routes) == 1)
+        assert any("the store had lost plan" in p.reason for p in await control.client.plans())
         assert router.epochs == sorted(set(router.epochs))

@@ -12,8 +12,10 @@ from fleet_fakes import MODEL
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.observer import Observer
 from thunderserve.control.publisher import Publisher
+from thunderserve.control.reconciler import Rules
 from thunderserve.control.records import Keys
 from thunderserve.control.standing import Intent, Standing
+from thunderserve.control.steward import Steward
 from thunderserve.core.errors import ConflictError, UnavailableError
 from thunderserve.core.fleet import PlanView
 from thunderserve.core.plan import Plan
@@ -131,4 +133,29 @@ async def test_publish_is_refused_when_the_plan_was_replaced_meanwhile() -> None
             await publisher.publish(proposed(1))
         assert mine.standing == theirs.standing
         assert (await publisher.publish(proposed(2))).plan.epoch == 2
+    await store.close()
+
+
+async def test_advance_acknowledges_nothing_when_what_it_knows_is_stale() -> None:
+    """A change that seems made already writes nothing, so the store itself must say that it is."""
+    store = MemoryStore()
+    async with campaign(store, "a:1") as first:
+        await first.wait(lambda: first.leadership.leads)
+        mine, theirs = Observer(store, KEYS), Observer(store, KEYS)
+        publisher = Publisher(store, KEYS, theirs, first.leadership, lambda: 0.0)
+        await publisher.publish(proposed(1))
+        await mine.refresh()
+        rules = Rules(MODEL, 1, lambda *_: pytest.fail("no worker"), lambda *_: ())
+        steward = Steward(
+            mine,
+            Publisher(store, KEYS, mine, first.leadership, lambda: 0.0),
+            first.leadership,
+            rules,
+            settle_s=0,
+        )
+        assert (await steward.advance(reason="asked")).plan.epoch == 1
+        await publisher.publish(proposed(2))
+        with pytest.raises(ConflictError, match="published meanwhile"):
+            await steward.advance(reason="asked")
+        assert (await steward.advance(reason="asked")).plan.epoch == 2
     await store.close()

@@ -109,7 +109,17 @@ class Steward:
                 return await self._published(proposed, request_id)
             if standing is None:
                 raise PreconditionError("there is no plan yet: too few workers have attached")
+            if reason:
+                await self._confirm()
             return standing
+
+    async def _confirm(self) -> None:
+        """Nothing is to be written, so no fence says whether what we know is still so: read it."""
+        known = self._observer.revision
+        await self._observer.refresh()
+        self._leadership.fence()
+        if self._observer.revision != known:
+            raise ConflictError("something else was published meanwhile; try again")
 
     def _awaited(self) -> frozenset[str]:
         """Groups that were never seen attached, while there is time for them to come back."""
