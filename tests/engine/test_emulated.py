@@ -95,13 +95,14 @@ async def test_decode_waits_when_memory_is_full(fleet: Fleet, legs: Any) -> None
 
 
 async def test_engine_stands_still_when_its_clock_does(fleet: Fleet, legs: Any) -> None:
-    """And goes on where it was."""
-    engine = await fleet.engine(Phase.COLOCATED)
+    """And goes on where it was: the step, of 0.2 real seconds, ends only after the thaw."""
+    times = PlainTimes(prefill_s_per_token=0.0, decode_s_per_step=0.2 * SPEED)
+    engine = await fleet.engine(Phase.COLOCATED, times)
     chunks = engine.decode(legs.decode(room=None))
     await anext(chunks)
     fleet.clock.slow_down(float("inf"))
     stuck = asyncio.ensure_future(anext(chunks))
-    await asyncio.wait([stuck], timeout=0.05)
+    await asyncio.wait([stuck], timeout=0.3)
     assert not stuck.done()
     fleet.clock.slow_down(1)
     assert (await stuck).token_ids

@@ -82,11 +82,12 @@ class GrpcAsker:
 class HttpAsker:
     """By the OpenAI API, which streams text: of tokens only the first one's time and their number.
 
-    A thread waits for each answer.
+    A thread waits for each answer; ask for the model first, requests name it.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._model = ""
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="load")
 
     async def ask(self, record: RequestRecord, history: History) -> None:
@@ -101,7 +102,7 @@ class HttpAsker:
 
     def _read(self, record: RequestRecord, history: History) -> None:
         body: dict[str, Any] = {
-            "model": "",
+            "model": self._model,
             "prompt": list(record.prompt),
             "max_tokens": record.output_tokens,
             "ignore_eos": True,
@@ -116,7 +117,8 @@ class HttpAsker:
     async def model(self) -> str:
         """See `Asker.model`."""
         listed = await asyncio.to_thread(get_json, self._address, "/v1/models")
-        return _one_of([model["id"] for model in listed["data"]])
+        self._model = _one_of([model["id"] for model in listed["data"]])
+        return self._model
 
     async def __aenter__(self) -> Self:
         return self

@@ -34,7 +34,7 @@ class Answer:
         tokens: list[int] = []
         for _ in range(min(count, self._left)):
             tokens.append(self.next_token)
-            self._prefix.extend(tokens[-1:])
+            self._prefix.append(tokens[-1])
             if tokens[-1] in self._stops:
                 return TokenChunk(tuple(tokens), FinishReason.STOP)
         self._left -= len(tokens)

@@ -40,7 +40,7 @@ __all__ = ["Batching", "EmulatedEngine"]
 
 _AUX_BYTES = 4
 # Real seconds: steps that are faster, at high speeds, tell their tokens together.
-_TELL_INTERVAL_S = 0.01
+_TELL_INTERVAL_S, _LONGEST_TELL_INTERVAL_S = 0.01, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class EmulatedEngine:
             times, chunk_tokens=batching.chunk_tokens, max_running=batching.max_running
         )
         self._prefilling = Driver(self._prompts, self._clock)
-        self._decoding = Driver(self._rounds, self._clock, interval_s=_TELL_INTERVAL_S)
+        interval_s = min(_TELL_INTERVAL_S * self._clock.speed, _LONGEST_TELL_INTERVAL_S)
+        self._decoding = Driver(self._rounds, self._clock, interval_s=interval_s)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -37,6 +37,10 @@ class Prefix:
         """Append tokens."""
         self._hash.update(np.fromiter(tokens, dtype="<u4").tobytes())
 
+    def append(self, token: int) -> None:
+        """Append one token."""
+        self._hash.update(token.to_bytes(4, "little"))
+
     def next_token(self, vocab_tokens: int) -> int:
         """The token that follows."""
         special = min(_SPECIAL_TOKENS, vocab_tokens - 1)

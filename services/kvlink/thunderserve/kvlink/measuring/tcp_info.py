@@ -40,7 +40,7 @@ def read_tcp_info(connection: socket.socket) -> TcpInfo | None:
     """None where it is not TCP, has ended, or the kernel is older than 4.19."""
     try:
         data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES)
-    except OSError:
+    except (OSError, ValueError):  # uvloop's closed sockets raise the latter
         return None
     if len(data) < _BYTES:
         return None

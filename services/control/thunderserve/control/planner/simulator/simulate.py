@@ -19,11 +19,10 @@ not hold a request even alone refuses it; when all do, it never finishes, and mi
 Not simulated: kernel launches, sampling and tokenising, the control plane, failures, and memory
 that answers take only as they grow (SGLang admits a few more, and puts some off again).
 
-The emulated engine (`thunderserve.engine.emulated`) differs. It computes whole prompts one by one
-and shares no passes; it knows no pipelines, no KV memory and no limit of running requests; prompts
-and answers of a colocated group do not slow each other; a cache is sent whole, after the prompt. A
-request starts to decode when its cache is there, not between two steps, and each of its steps takes
-what the batch's size says as that step begins, whatever the contexts.
+The emulated engine (`thunderserve.engine.emulated`) serves by the same policy and cost model,
+written a second time: step by step, in real time, behind the real services. It does not know
+PREFILL_FIRST, and sends a cache whole when its last chunk would have arrived.
+`benchmarks/emulated.py` compares the two.
 """
 
 from __future__ import annotations
