@@ -1,13 +1,13 @@
 # Every target sets itself up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services protos demo up test outages-test layouts-test faults-test fuzz soak lint compose-test model pins clean
+.PHONY: help setup services protos demo up test outages-test layouts-test scenarios-test faults-test fuzz soak lint compose-test model pins clean
 
 PROTOS := $(shell find protos -name '*.proto')
 NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
 PROJECT := pyproject.toml protos/generate.py deploy/setup/python.sh $(wildcard requirements/*.txt)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: services .venv/.installed .venv/.stubs .venv/.native ## Make .venv, install etcd and Redis when missing
 
@@ -40,6 +40,9 @@ test: setup ## All tests but those that need Docker or a GPU
 
 outages-test: setup ## Kill, freeze and starve etcd and control replicas in turn; some minutes
 	@.venv/bin/pytest -m outages -s tests/control
+
+scenarios-test: setup ## Break emulated fleets under load, and check every token
+	@.venv/bin/pytest -m scenarios tests/fleet/emulated
 
 layouts-test: setup ## Exchange KV cache between real SGLang engines in every pair of tp and pp
 	@.venv/bin/pytest -m layouts tests/kvlink/sglang_engines
