@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -75,7 +76,12 @@ class Comparison:
     def run(self, *, curves: bool) -> list[Result]:
         """Score every strategy on every cluster, and draw their curves when asked."""
         jobs = [(cluster, name) for cluster, names in self.names.items() for name in names]
-        with ProcessPoolExecutor() as pool, _progress(len(jobs) * (1 + curves)) as done:
+        # Forking a process whose threads hold locks, as gRPC's do, may hang the child for ever.
+        fresh = get_context("spawn")
+        with (
+            ProcessPoolExecutor(mp_context=fresh) as pool,
+            _progress(len(jobs) * (1 + curves)) as done,
+        ):
             scored = [pool.submit(self.score, *job) for job in jobs]
             results = list(done(scored))
             if curves:
