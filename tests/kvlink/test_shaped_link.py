@@ -32,6 +32,7 @@ def namespace() -> Iterator[str]:
         _ip("netns", "del", name)
 
 
+@pytest.mark.soak  # what it reads depends on what else the machine does
 def test_meter_follows_the_rate_when_a_link_is_shaped_anew(namespace: str) -> None:
     """1 Gbit/s within a tenth, gaps or not; 100 Mbit/s is noticed in seconds of traffic."""
     argv = ["ip", "netns", "exec", namespace, sys.executable, str(SCRIPT)]

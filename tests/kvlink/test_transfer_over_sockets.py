@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,10 @@ async def test_transfer_keeps_order_when_chunks_and_rooms_interleave(
         prefill.client.send_aux(room, b"%d" % room)
         prefill.client.finish(room)
 
-    await asyncio.gather(*(asyncio.to_thread(send_in_chunks, room) for room in caches))
+    # Threads of their own: the sidecars, in this process too, need those of the event loop.
+    with ThreadPoolExecutor(len(caches)) as threads:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(threads, send_in_chunks, r) for r in caches))
 
     for room, cache in caches.items():
         assert await decode.engine.wait_ended(room) == "committed"

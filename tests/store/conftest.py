@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from thunderserve.runtime.store.base import Store
 
 
+OPERATIONS = 100  # etcd takes at most 128 in one transaction
+
+
 @pytest.fixture(params=["memory", pytest.param("etcd", marks=pytest.mark.etcd)])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     made: Store = MemoryStore()
     if request.param == "etcd":
         server: EtcdServer = request.getfixturevalue("etcd")
         made = EtcdStore(EtcdAccess((server.endpoint,)))
-        present = (await made.list("")).entries
-        await made.commit([], [Delete(entry.key) for entry in present])
+        present = [entry.key for entry in (await made.list("")).entries]
+        for first in range(0, len(present), OPERATIONS):
+            keys = present[first : first + OPERATIONS]
+            await made.commit([], [Delete(key) for key in keys])
     yield made
     await made.close()
