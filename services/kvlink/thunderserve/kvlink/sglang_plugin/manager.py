@@ -190,6 +190,7 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         with self._lock:
             self._reservations.forget(room)
             self._arrivals.forget(room)
+        self._senders.drop(room)
 
     # Called by the engine client's reader thread.
 
@@ -224,6 +225,7 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         """The room is lost."""
         with self._lock:
             self._arrivals.forget(room)
+            self._senders.drop(room)
             if room in self.request_status:
                 self.failure_records.setdefault(room, reason)
                 self.update_status(room, KVPoll.Failed)
