@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import threading
 from collections import deque
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from thunderserve.kvlink.protocol import Backlog, Block, block_of_part, split_block
+from thunderserve.kvlink.protocol import Backlog, Block, split_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thunderserve.kvlink.engine_client import EngineClient
     from thunderserve.kvlink.engine_link import FreeSlot
+    from thunderserve.kvlink.sglang_plugin.layers import Written
     from thunderserve.kvlink.sglang_plugin.memory import AuxMemory, PageMemory
 
 __all__ = ["Chunk", "Senders"]
@@ -88,6 +90,7 @@ class Senders:
         self._aux = aux
         self._on_failure = on_failure
         self._backlog: Backlog[_Piece | _Last] = Backlog()
+        self._ready: dict[int, dict[int, int]] = {}  # layers sent before, by room and page
         self._computed: deque[int] = deque()  # rooms of which the sidecar is still to be told
         self._changed = threading.Condition()
         self._closed = False
@@ -105,14 +108,31 @@ class Senders:
             if len(chunk.pages) and not self._pages.part.copy:
                 self._put_pages(chunk)
             if chunk.aux_row is not None:
+                self._ready.pop(chunk.room, None)
                 self._backlog.hurry(chunk.room)
                 self._backlog.end(chunk.room, _Last(chunk.aux_row))
                 self._computed.append(chunk.room)
             self._changed.notify_all()
 
+    def put_layers(self, written: Written, first_layer: int, count: int, computed: Any) -> None:
+        """Some layers of pages whose chunk is still to come, which then goes without them."""
+        part = self._pages.part
+        if part.copy:
+            return
+        heads = (part.first_head, part.head_count)
+        place = (written.first_page, len(written.pages))
+        chunk = Chunk(written.room, written.first_page, written.pages, None, computed)
+        with self._changed:
+            self._add(chunk, Block(first_layer, count, *heads, *place))
+            ready = self._ready.setdefault(written.room, {})
+            for page in range(written.first_page, written.first_page + len(written.pages)):
+                ready[page] = first_layer + count - part.first_layer
+            self._changed.notify_all()
+
     def drop(self, room: int) -> None:
         """The room has ended: nothing more of it is sent."""
         with self._changed:
+            self._ready.pop(room, None)
             self._backlog.drop(room)
 
     def close(self) -> None:
@@ -124,8 +144,18 @@ class Senders:
             thread.join()
 
     def _put_pages(self, chunk: Chunk) -> None:
+        """All layers but those that went before, in runs of pages of which the same ones did."""
+        part, ready = self._pages.part, self._ready.get(chunk.room, {})
+        pages = range(chunk.first_page, chunk.first_page + len(chunk.pages))
+        for done, run in itertools.groupby(pages, lambda page: ready.get(page, 0)):
+            if done < part.layer_count:
+                layers = (part.first_layer + done, part.layer_count - done)
+                first, *rest = run
+                heads = (part.first_head, part.head_count)
+                self._add(chunk, Block(*layers, *heads, first, 1 + len(rest)))
+
+    def _add(self, chunk: Chunk, whole: Block) -> None:
         layout = self._pages.layout
-        whole = block_of_part(self._pages.part, chunk.first_page, len(chunk.pages))
         for block in split_block(layout, whole, self._client.block_bytes):
             self._backlog.add(chunk.room, _Piece(block, chunk), block.raw_bytes(layout))
 
