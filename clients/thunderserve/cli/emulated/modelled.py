@@ -88,15 +88,7 @@ class ModelledSidecar:
         transfer = self._transfers[room]
         wire_bytes = round(raw_bytes * wire_ratio(transfer.mode))
         seconds = time.monotonic() - transfer.began_s
-        report = TransferReport(
-            raw_bytes,
-            wire_bytes,
-            seconds,
-            transfer.mode,
-            exposed_s=seconds,  # an emulated engine sends when it has computed everything
-            exposed_bytes=wire_bytes,
-        )
-        transfer.ended.set_result(report)
+        transfer.ended.set_result(TransferReport(raw_bytes, wire_bytes, seconds, transfer.mode))
 
 
 class _ReportingPort(MemoryKvPort):

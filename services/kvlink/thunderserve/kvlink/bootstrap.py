@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.api.kvlink.v1 import kvlink_pb2_grpc
 from thunderserve.core.identity import Role
-from thunderserve.kvlink.codec_threads import CodecThreads
-from thunderserve.kvlink.engine_server import EngineServer, SlotLimits
+from thunderserve.kvlink.engine_server import EngineServer
 from thunderserve.kvlink.exchange import Exchange
 from thunderserve.kvlink.links import BULK_PROTOCOL, Links
 from thunderserve.kvlink.measuring import CodecSpeeds, LinkMeter, WireModes
@@ -58,13 +57,9 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         stack.push_async_callback(exchange.peers.close)
         stack.callback(links.close)
         stack.push_async_callback(exchange.close)
-        threads = CodecThreads()
-        stack.callback(threads.close)
-        sending = Sending(exchange, links, threads, config.max_frame_bytes)
-        buffers = BufferPool(config.buffer_count, config.max_frame_bytes)
-        receiving = Receiving(exchange, threads, buffers, config.stall_timeout_s)
-        limits = SlotLimits(config.buffer_count, config.max_frame_bytes)
-        engines = EngineServer(exchange, sending, receiving, limits)
+        sending = Sending(exchange, links)
+        receiving = Receiving(exchange, _buffers(config), config.stall_timeout_s)
+        engines = EngineServer(exchange, sending, receiving, _buffers(config))
 
         engine_socket = Listener(engines.serve)
         stack.push_async_callback(engine_socket.close)
