@@ -35,16 +35,21 @@ def buffers() -> list[torch.Tensor]:
     return list(cells.view(4, *POOL).unbind())
 
 
+def read(memory: PageMemory, block: Block, *pages: int) -> np.ndarray:
+    """A block's values, gathered into memory that held something else."""
+    values = np.full(block.shape(memory.layout), 0xFFFF, np.uint16)
+    memory.read(block, np.array(pages, np.int32), values)
+    return values
+
+
 def test_pages_are_those_of_the_pool_when_read() -> None:
     """In the order asked for; keys and values of each layer side by side."""
     pool = buffers()
 
-    values = PageMemory(LAYOUT, LAYOUT.whole, pool).read(
-        Block(0, 2, 0, 2, 5, 3), np.array([7, 1, 4], np.int32)
-    )
+    memory = PageMemory(LAYOUT, LAYOUT.whole, pool)
 
-    assert values.shape == LAYOUT.block_shape(2, 3)
-    assert values.dtype == np.uint16
+    values = read(memory, Block(0, 2, 0, 2, 5, 3), 7, 1, 4)
+
     assert np.array_equal(values[1, 0, 1], pool[1][1].numpy())
     assert np.array_equal(values[0, 1, 2], pool[2][4].numpy())
 
@@ -52,8 +57,7 @@ def test_pages_are_those_of_the_pool_when_read() -> None:
 def test_pages_land_where_they_belong_when_written() -> None:
     """Other pages and other layers stay as they were."""
     source, target = buffers(), [torch.zeros(POOL, dtype=torch.int16) for _ in range(4)]
-    pages = np.array([7, 1], np.int32)
-    values = PageMemory(LAYOUT, LAYOUT.whole, source).read(Block(1, 1, 0, 2, 0, 2), pages)
+    values = read(PageMemory(LAYOUT, LAYOUT.whole, source), Block(1, 1, 0, 2, 0, 2), 7, 1)
 
     PageMemory(LAYOUT, LAYOUT.whole, target).write(
         Block(1, 1, 0, 2, 0, 2), np.array([2, 9], np.int32), values
@@ -117,9 +121,7 @@ def test_layout_is_read_from_pointers_when_supported() -> None:
 
     assert (layout.layer_count, layout.kv_head_count, layout.head_dim) == (2, 2, 4)
     assert layout == layout_of(args, model_config("/b"), Degrees())
-    pages = pages_of(args, layout, layout.whole, "cpu").read(
-        Block(0, 1, 0, 2, 0, 1), np.array([9], np.int32)
-    )
+    pages = read(pages_of(args, layout, layout.whole, "cpu"), Block(0, 1, 0, 2, 0, 1), 9)
     assert np.array_equal(pages[0, 0, 0], args.owner[0][9].numpy())
     assert aux_of(args).row_bytes == (8,)
 
@@ -157,7 +159,7 @@ def test_pages_of_a_rank_take_part_of_its_heads_when_the_sender_has_fewer() -> N
     )
     assert sum(int(t.count_nonzero()) for t in pool) == values.size
     assert np.array_equal(
-        memory.read(Block(5, 1, 2, 2, 0, 1), np.array([9], np.int32))[..., 1, :],
+        read(memory, Block(5, 1, 2, 2, 0, 1), 9)[..., 1, :],
         values[:, :, 1:, :, 0],
     )
 

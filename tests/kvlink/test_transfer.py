@@ -63,6 +63,27 @@ def test_transfer_commits_when_everything_came_once(transfer: Transfer) -> None:
     assert report.wire_mode is WireMode.INT4
 
 
+@pytest.mark.parametrize(
+    ("computed_s", "exposed_s", "exposed_frames"), [(None, 3.0, 4), (1.5, 2.5, 3), (0.5, 3.5, 4)]
+)
+def test_report_tells_what_decode_waited_for_when_prefill_had_ended(
+    transfer: Transfer, computed_s: float | None, exposed_s: float, exposed_frames: int
+) -> None:
+    """All of it when nobody said when prefill ended, or when it ended before the first frame."""
+    parts = (pages(0, 3, 0, 4), pages(0, 3, 4, 1), frame(FrameKind.AUX, b"x"))
+    for now_s, part in zip((1.0, 2.0, 3.0), parts, strict=True):
+        if computed_s is not None and now_s > computed_s:
+            transfer.note_computed(computed_s)
+            computed_s = None
+        transfer.accept(part, now_s)
+
+    transfer.commit(frame(FrameKind.END), 4.0)
+
+    assert transfer.report.exposed_s == exposed_s
+    assert transfer.report.exposed_bytes == exposed_frames * HEADER_BYTES + exposed_frames - 1
+    assert transfer.report.hidden_ratio == pytest.approx(1 - exposed_frames / 4, abs=0.01)
+
+
 @pytest.mark.parametrize("left_out", [0, 1, 2])
 def test_transfer_does_not_commit_when_anything_is_missing(
     transfer: Transfer, left_out: int

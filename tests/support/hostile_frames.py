@@ -136,7 +136,7 @@ def _headers() -> Iterator[Attack]:
         yield attack(f"fingerprint {fingerprint:x}", 8, new, "fingerprint")
     for size in (_ENORMOUS, 2**31, 4 * 1024 * 1024 + 1):
         yield attack(f"length {size}", 48, struct.pack(">I", size), "are taken")
-    yield attack("length 0 of a payload that follows", 48, bytes(4), "changed")
+    yield attack("length 0 of a payload that follows", 48, bytes(4), "payload of 0 bytes")
 
 
 def _ranges() -> Iterator[Attack]:

@@ -86,7 +86,9 @@ SAMPLING = request.SamplingParams(
     seed=11,
 )
 TICKET = request.TransferTicket(2**62, "h:2", request.WireMode.INT4)
-TRANSFER = request.TransferReport(1000, 300, 0.125, request.WireMode.RAW16, "asked for")
+TRANSFER = request.TransferReport(
+    1000, 300, 0.125, request.WireMode.RAW16, "asked for", exposed_s=0.1, exposed_bytes=200
+)
 REPORT = request.GenerationReport(
     usage=request.Usage(10, 5),
     ttft_s=0.5,

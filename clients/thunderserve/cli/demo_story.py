@@ -48,7 +48,7 @@ class Story:
         """The table of what each request took."""
         columns = (
             *("REQUEST", "WIRE", "PROMPT>", "OUTPUT>", "TTFT ms>", "TPOT ms>", "PAIR"),
-            *("KV BYTES>", "ON THE WIRE>", "RATIO>"),
+            *("KV BYTES>", "ON THE WIRE>", "RATIO>", "EXPOSED ms>"),
         )
         self.console.print(make_table(columns, (_cells(row) for row in rows)))
 
@@ -66,4 +66,5 @@ def _cells(row: Figures) -> tuple[str, ...]:
         f"{row.raw_bytes:,}",
         f"{row.wire_bytes:,}",
         f"{ratio:.2f}",
+        f"{row.exposed_s * 1e3:.1f}",
     )

@@ -39,6 +39,7 @@ class Figures:
     pair: str
     raw_bytes: int
     wire_bytes: int
+    exposed_s: float
 
 
 async def ask_http(
@@ -65,6 +66,7 @@ async def ask_http(
             f"{ours['prefill_group']} → {ours['decode_group']}",
             ours["kv_raw_bytes"] or 0,
             ours["kv_wire_bytes"] or 0,
+            ours["kv_exposed_s"] or 0.0,
         )
 
     return await asyncio.to_thread(read)
@@ -93,6 +95,7 @@ def _figures_of(generation: Generation, wire: WireMode) -> Figures:
         f"{report.prefill_group} → {report.decode_group}",
         0 if transfer is None else transfer.raw_bytes,
         0 if transfer is None else transfer.wire_bytes,
+        0.0 if transfer is None else transfer.exposed_s,
     )
 
 

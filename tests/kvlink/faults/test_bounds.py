@@ -85,7 +85,7 @@ def test_engine_is_refused_when_its_numbers_cannot_be_counted(
     fields |= {"phase": "DECODE", "engine": "e"}
 
     with pytest.raises(FrameError):
-        session_from_hello(unpack_json(pack_json(fields)), None)  # type: ignore[arg-type]  # unused
+        session_from_hello(unpack_json(pack_json(fields)), None, None)  # type: ignore[arg-type]  # unused
 
 
 @pytest.mark.parametrize("data", [b"[" * 60_000, b'{"a":' * 9_000, b"\xff", b"1" * 5_000, b"[]"])

@@ -88,7 +88,15 @@ class ModelledSidecar:
         transfer = self._transfers[room]
         wire_bytes = round(raw_bytes * wire_ratio(transfer.mode))
         seconds = time.monotonic() - transfer.began_s
-        transfer.ended.set_result(TransferReport(raw_bytes, wire_bytes, seconds, transfer.mode))
+        report = TransferReport(
+            raw_bytes,
+            wire_bytes,
+            seconds,
+            transfer.mode,
+            exposed_s=seconds,  # an emulated engine sends when it has computed everything
+            exposed_bytes=wire_bytes,
+        )
+        transfer.ended.set_result(report)
 
 
 class _ReportingPort(MemoryKvPort):

@@ -142,6 +142,9 @@ class TransferReport:
         seconds: From the first byte offered to the last one acknowledged.
         wire_mode: The codec; short blocks of an int4 transfer go as raw16 all the same.
         wire_reason: Why it was that one, for people.
+        exposed_s: From the end of prefill to the last byte acknowledged: what decode waited
+            for. A side that does not hear when prefill ends counts the whole transfer.
+        exposed_bytes: Of the wire bytes, those that were not under way when prefill ended.
     """
 
     raw_bytes: int
@@ -149,6 +152,13 @@ class TransferReport:
     seconds: float
     wire_mode: WireMode
     wire_reason: str = ""
+    exposed_s: float = 0.0
+    exposed_bytes: int = 0
+
+    @property
+    def hidden_ratio(self) -> float:
+        """Share of the wire bytes that were under way before prefill had ended."""
+        return 1 - self.exposed_bytes / self.wire_bytes if self.wire_bytes else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ def transfer_report_to_proto(report: TransferReport) -> types_pb2.TransferReport
         seconds=report.seconds,
         wire_mode=wire_mode_to_proto(report.wire_mode),
         wire_reason=report.wire_reason,
+        exposed_s=report.exposed_s,
+        exposed_bytes=report.exposed_bytes,
     )
 
 
@@ -143,6 +145,8 @@ def transfer_report_from_proto(message: types_pb2.TransferReport) -> TransferRep
         seconds=message.seconds,
         wire_mode=wire_mode_from_proto(message.wire_mode),
         wire_reason=message.wire_reason,
+        exposed_s=message.exposed_s,
+        exposed_bytes=message.exposed_bytes,
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from thunderserve.api.kvlink.v1 import kvlink_pb2_grpc
 from thunderserve.core.identity import Role
-from thunderserve.kvlink.engine_server import EngineServer
+from thunderserve.kvlink.codec_threads import CodecThreads
+from thunderserve.kvlink.engine_server import EngineServer, SlotLimits
 from thunderserve.kvlink.exchange import Exchange
 from thunderserve.kvlink.links import BULK_PROTOCOL, Links
 from thunderserve.kvlink.measuring import CodecSpeeds, LinkMeter, WireModes
@@ -57,9 +58,13 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
         stack.push_async_callback(exchange.peers.close)
         stack.callback(links.close)
         stack.push_async_callback(exchange.close)
-        sending = Sending(exchange, links)
-        receiving = Receiving(exchange, _buffers(config), config.stall_timeout_s)
-        engines = EngineServer(exchange, sending, receiving, _buffers(config))
+        threads = CodecThreads()
+        stack.callback(threads.close)
+        sending = Sending(exchange, links, threads, config.max_frame_bytes)
+        buffers = BufferPool(config.buffer_count, config.max_frame_bytes)
+        receiving = Receiving(exchange, threads, buffers, config.stall_timeout_s)
+        limits = SlotLimits(config.buffer_count, config.max_frame_bytes)
+        engines = EngineServer(exchange, sending, receiving, limits)
 
         engine_socket = Listener(engines.serve)
         stack.push_async_callback(engine_socket.close)
@@ -137,7 +142,3 @@ def _exchange(config: KvlinkConfig, credentials: Credentials) -> Exchange:
     speeds.measure()
     modes = WireModes(LinkMeter(clock), speeds, coarsest=config.coarsest_mode, clock=clock)
     return Exchange(rooms, peers, modes, clock)
-
-
-def _buffers(config: KvlinkConfig) -> BufferPool:
-    return BufferPool(config.buffer_count, config.max_frame_bytes)

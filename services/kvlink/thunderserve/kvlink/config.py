@@ -36,7 +36,8 @@ class KvlinkConfig:
         coarsest_mode: The mode with the fewest bits that `auto` may choose.
         max_rooms: Transfers open at once; more are refused.
         max_frame_bytes: 16-bit bytes of one frame.
-        buffer_count: Frames held in memory at once, sending and receiving each.
+        buffer_count: Slots of memory shared with each rank of the engine, and frames of peers held
+            at once.
         stall_timeout_s: A frame of which no byte comes for so long fails its room.
         transfer_timeout_s: From the first word about a room to its end.
         forget_after_s: How long an ended room can still be asked about.

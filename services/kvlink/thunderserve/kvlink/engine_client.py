@@ -15,7 +15,8 @@ import threading
 import time
 import uuid
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,56 +26,27 @@ from thunderserve.core.errors import (
     TransferError,
     UnavailableError,
 )
-from thunderserve.kvlink.engine_socket import EngineSocket
+from thunderserve.kvlink.engine_link import EngineLink, FreeSlot
+from thunderserve.kvlink.engine_reader import EngineReader, OpenRooms
+from thunderserve.kvlink.engine_slots import EngineSlots
+from thunderserve.kvlink.engine_socket import connect
 from thunderserve.kvlink.protocol import Block, split_block
-from thunderserve.kvlink.protocol.message import Message, MessageKind, pack_json, unpack_json
+from thunderserve.kvlink.protocol.message import Message, MessageKind, pack_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
 
     from thunderserve.core.kv import KvLayout, KvPart
     from thunderserve.core.plan import Phase
+    from thunderserve.kvlink.engine_events import EngineEvents
 
-__all__ = ["EngineClient", "EngineEvents"]
+__all__ = ["EngineClient"]
 
 _log = logging.getLogger(__name__)
 _RECONNECT_INTERVAL_S = 0.2
-# Told of rooms that the engine has not named yet: a reservation, or that none will come.
-_UNASKED = (MessageKind.RESERVED, MessageKind.FAILED)
-
-
-class EngineEvents(Protocol):
-    """What the sidecar tells an engine; called in the reader thread, and must not block.
-
-    After `on_committed` or `on_failed` nothing more is told of a room.
-    """
-
-    def on_reserved(self, room: int, page_count: int) -> None:
-        """Prefill: a decode side waits for this room's pages."""
-
-    def on_pages(self, room: int, block: Block, values: npt.NDArray[np.uint16]) -> None:
-        """Decode: part of the cache came.
-
-        Args:
-            room: The room.
-            block: Where in the room the values belong: layers and heads are the whole model's.
-            values: (layers, keys|values, pages, page tokens, kv heads, head dim), uint16 bit
-                patterns of the layout's dtype; valid during the call alone.
-        """
-
-    def on_aux(self, room: int, aux: bytes) -> None:
-        """Decode: the prefill engine's own data came, as it was sent."""
-
-    def on_committed(self, room: int) -> None:
-        """Everything has arrived: told to both sides."""
-
-    def on_failed(self, room: int, reason: str) -> None:
-        """The room is lost: told to both sides, also for the engine's own `abort`.
-
-        The room may be one that this engine has not heard of: its request is still to come.
-        """
 
 
 class EngineClient:
@@ -86,8 +58,6 @@ class EngineClient:
         part: What this rank holds of it; None for an engine of one rank.
         engine: The same for all ranks of an engine in one phase and for no other; None where there
             is one rank.
-        channels: Connections for sending; a room keeps to one, so rooms on different ones do
-            not wait for each other.
     """
 
     def __init__(
@@ -99,24 +69,21 @@ class EngineClient:
         *,
         part: KvPart | None = None,
         engine: str | None = None,
-        channels: int = 2,
     ) -> None:
         self._path = socket_path
         self._layout = layout
         self._part = part or layout.whole
-        self._events = events
         self._hello = {
             "layout": asdict(layout),
             "part": asdict(self._part),
             "phase": phase.value,
             "engine": engine or uuid.uuid4().hex,
         }
-        self._control = EngineSocket(socket_path, {**self._hello, "channel": "control"})
-        send_hello = {**self._hello, "channel": "send"}
-        self._senders = [EngineSocket(socket_path, send_hello) for _ in range(channels)]
-        self._rooms: set[int] = set()
-        self._lock = threading.Lock()
+        self._link: EngineLink | None = None
+        self._rooms = OpenRooms()
+        self._reader = EngineReader(layout, events, self._rooms, self.abort)
         self._closing = threading.Event()
+        self._slot_freed: Callable[[], None] = _do_nothing
         self._thread = threading.Thread(target=self._run, name="kvlink-engine", daemon=True)
 
     def start(self, timeout_s: float = 10.0) -> None:
@@ -129,7 +96,7 @@ class EngineClient:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                self._control.connect()
+                self._connect()
             except UnavailableError as error:
                 if time.monotonic() > deadline:
                     raise UnavailableError(f"no kvlink sidecar at {self._path}: {error}") from error
@@ -141,8 +108,7 @@ class EngineClient:
     def close(self) -> None:
         """End the connection; the sidecar aborts what is open. Safe to call twice."""
         self._closing.set()
-        for connection in (self._control, *self._senders):
-            connection.close()
+        self._hang_up()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -154,13 +120,12 @@ class EngineClient:
         Raises:
             TransferError: The sidecar is away.
         """
-        with self._lock:
-            self._rooms.add(room)
+        self._rooms.add(room, peer_address)
         fields = {"peer_address": peer_address, "page_count": page_count}
         try:
-            self._control.send(Message(MessageKind.RESERVE, room), pack_json(fields))
+            self._send(Message(MessageKind.RESERVE, room), pack_json(fields))
         except TransferError:
-            self._forget(room)
+            self._rooms.forget(room)
             raise
 
     def send_pages(
@@ -191,20 +156,69 @@ class EngineClient:
                 f"values are {values.dtype} {values.shape}; expected uint16 {expected}",
                 param="values",
             )
-        sender = self._sender(room)
         first = self._part.first_layer if first_layer is None else first_layer
         whole = Block(first, layers, self._part.first_head, heads, first_page, pages)
-        for block in split_block(self._layout, whole, sender.max_payload_bytes):
-            part = np.ascontiguousarray(values[block.slices(whole)])
-            sender.send(Message(MessageKind.PAGES, room, block), part.data.cast("B"))
+        for block in split_block(self._layout, whole, self.block_bytes):
+            self.send_block(room, block, partial(np.copyto, src=values[block.slices(whole)]))
+
+    @property
+    def block_bytes(self) -> int:
+        """16-bit bytes of the longest block; raises TransferError when the sidecar is away."""
+        return self._linked().socket.slots.slot_bytes
+
+    def send_block(
+        self,
+        room: int,
+        block: Block,
+        fill: Callable[[npt.NDArray[np.uint16]], object],
+        slot: FreeSlot | None = None,
+    ) -> None:
+        """Prefill: have a block written straight into memory that the sidecar reads, and sent.
+
+        Args:
+            room: A room that `on_reserved` named.
+            block: At most `block_bytes`, of this rank's part.
+            fill: Writes the values: (layers, keys|values, pages, page tokens, kv heads, head dim).
+            slot: Of `try_slot`; None waits for one.
+
+        Raises:
+            TransferError: The sidecar is away.
+        """
+        if slot is None:
+            link = self._linked()
+            slot = FreeSlot(link, link.slots.take(self._rooms.peer(room)))
+        slot.send(self._layout, room, block, fill)
+
+    def has_slot(self, room: int) -> bool:
+        """Prefill: false while `send_block` would wait for a slot; true when it would fail."""
+        link = self._link
+        return link is None or link.slots.has_one(self._rooms.peer(room))
+
+    def try_slot(self, room: int) -> FreeSlot | None:
+        """Prefill: a slot for a block of the room; None when there is none now."""
+        if (link := self._link) is None:
+            return None
+        return link.free_slot(link.slots.try_take(self._rooms.peer(room)))
+
+    def on_slot_freed(self, call: Callable[[], None]) -> None:
+        """Prefill: have `call` called whenever `try_slot` may have another answer."""
+        self._slot_freed = call
 
     def send_aux(self, room: int, aux: bytes) -> None:
         """Prefill: data that only the engines understand, sent once for each room, unaltered."""
-        self._sender(room).send(Message(MessageKind.AUX, room), aux)
+        self._send(Message(MessageKind.AUX, room), aux)
+
+    def computed(self, room: int) -> None:
+        """Prefill: this rank has computed all of the room: from now on decode waits for the link.
+
+        Raises:
+            TransferError: The sidecar is away.
+        """
+        self._send(Message(MessageKind.COMPUTED, room))
 
     def finish(self, room: int) -> None:
         """Prefill: everything was sent; `on_committed` follows when the decode side has it."""
-        self._sender(room).send(Message(MessageKind.FINISH, room))
+        self._send(Message(MessageKind.FINISH, room))
 
     def abort(self, room: int, reason: str, peer_address: str = "") -> None:
         """End a room on both sides; an ended one is left as it is.
@@ -217,77 +231,52 @@ class EngineClient:
         """
         fields = {"reason": reason, "peer_address": peer_address}
         try:
-            self._control.send(Message(MessageKind.ABORT, room), pack_json(fields))
+            self._send(Message(MessageKind.ABORT, room), pack_json(fields))
         except TransferError:
             _log.debug("room %d: the sidecar is away, nothing to abort", room)
 
-    def _sender(self, room: int) -> EngineSocket:
-        sender = self._senders[room % len(self._senders)]
-        try:
-            sender.ensure_connected()
-        except (UnavailableError, PreconditionError) as error:
-            raise TransferError(f"room {room} cannot be sent: {error}") from error
-        return sender
+    def _linked(self) -> EngineLink:
+        if (link := self._link) is None:
+            raise TransferError("the kvlink sidecar is away")
+        return link
+
+    def _send(self, message: Message, payload: bytes = b"") -> None:
+        self._linked().socket.send(message, payload)
+
+    def _connect(self) -> None:
+        connection = connect(self._path, self._hello)
+        slots = EngineSlots(connection.slots.slot_count, self._on_free)
+        self._link = EngineLink(connection, slots)
+        if self._closing.is_set():
+            self._hang_up()
+
+    def _on_free(self) -> None:
+        self._slot_freed()
+
+    def _hang_up(self) -> None:
+        """Wakes whoever blocks in the connection."""
+        if (link := self._link) is not None:
+            link.hang_up()
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                self._control.ensure_connected()
-                self._read_all()
+                if self._link is None:
+                    self._connect()
+                self._reader.read_all(self._linked())
             except (UnavailableError, PreconditionError) as error:
                 self._lose(str(error))
                 self._closing.wait(_RECONNECT_INTERVAL_S)
-
-    def _read_all(self) -> None:
-        while True:
-            message, payload = self._control.receive()
-            try:
-                self._dispatch(message, payload)
-            except Exception:  # noqa: BLE001 - the engine's bug fails its room, not the link
-                _log.exception("room %d: %s was not handled", message.room, message.kind.name)
-                self._give_up(message.room, f"the engine failed on {message.kind.name}")
-
-    def _dispatch(self, message: Message, payload: memoryview) -> None:
-        room = message.room
-        if room not in self._rooms and message.kind not in _UNASKED:
-            return  # it ended here while the sidecar was still telling of it
-        if message.kind is MessageKind.PAGES and message.block is not None:
-            values = np.frombuffer(payload, dtype=np.uint16)
-            shape = message.block.shape(self._layout)
-            self._events.on_pages(room, message.block, values.reshape(shape))
-        elif message.kind is MessageKind.AUX:
-            self._events.on_aux(room, bytes(payload))
-        elif message.kind is MessageKind.RESERVED:
-            with self._lock:
-                self._rooms.add(room)
-            self._events.on_reserved(room, unpack_json(payload)["page_count"])
-        elif message.kind is MessageKind.COMMITTED:
-            self._forget(room)
-            self._events.on_committed(room)
-        elif message.kind is MessageKind.FAILED:
-            self._forget(room)
-            self._events.on_failed(room, unpack_json(payload)["reason"])
-
-    def _give_up(self, room: int, reason: str) -> None:
-        """Before the sidecar hears of it: it may have told already that the room is committed."""
-        self._forget(room)
-        self._tell_failed(room, reason)
-        self.abort(room, reason)
-
-    def _tell_failed(self, room: int, reason: str) -> None:
-        try:
-            self._events.on_failed(room, reason)
-        except Exception:  # noqa: BLE001 - the other rooms must go on
-            _log.exception("room %d: its failure was not handled", room)
-
-    def _forget(self, room: int) -> None:
-        with self._lock:
-            self._rooms.discard(room)
+        self._lose("it was closed")
 
     def _lose(self, reason: str) -> None:
-        for connection in (self._control, *self._senders):
-            connection.disconnect()
-        with self._lock:
-            lost, self._rooms = self._rooms, set()
-        for room in lost:
-            self._tell_failed(room, f"the kvlink sidecar went away: {reason}")
+        if (link := self._link) is not None:
+            self._hang_up()
+            self._link = None
+            link.socket.close()
+        for room in self._rooms.clear():
+            self._reader.tell_failed(room, f"the kvlink sidecar went away: {reason}")
+
+
+def _do_nothing() -> None:
+    """Nobody watches."""

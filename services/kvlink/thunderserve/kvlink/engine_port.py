@@ -118,6 +118,7 @@ class EnginePort:
 
 
 def _send_all(client: EngineClient, room: int, values: npt.NDArray[np.uint16], aux: bytes) -> None:
+    client.computed(room)
     client.send_pages(room, 0, values)
     client.send_aux(room, aux)
     client.finish(room)

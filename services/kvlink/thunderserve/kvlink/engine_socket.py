@@ -1,9 +1,11 @@
-"""One blocking connection of an engine to its sidecar."""
+"""One connection of an engine's rank to its sidecar, and the memory that came with it."""
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thunderserve.core.errors import PreconditionError, TransferError, UnavailableError
@@ -17,61 +19,26 @@ from thunderserve.kvlink.protocol.message import (
     pack_json,
     unpack_json,
 )
+from thunderserve.kvlink.slots import SharedSlots
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["EngineSocket"]
+__all__ = ["EngineSocket", "connect"]
 
 _HANDSHAKE_TIMEOUT_S = 5.0
-_MAX_ANSWER_BYTES = 64 * 1024
 
 
 class EngineSocket:
-    """Many threads may send, one receives; messages are never torn."""
+    """Many threads may send, one receives; messages are never torn. Made by `connect`."""
 
-    def __init__(self, path: Path, hello: dict[str, Any]) -> None:
-        self._path = path
-        self._hello = hello
-        self._socket: socket.socket | None = None
+    def __init__(self, connection: socket.socket, slots: SharedSlots) -> None:
+        self.slots = slots
+        self._socket = connection
         self._lock = threading.Lock()
-        self._closed = False
-        self._buffer = bytearray()
-        self.max_payload_bytes = _MAX_ANSWER_BYTES
-
-    def ensure_connected(self) -> None:
-        """Connect unless it is connected already."""
-        if self._socket is None:
-            self.connect()
-
-    def connect(self) -> None:
-        """Say HELLO and wait for WELCOME.
-
-        Raises:
-            UnavailableError: Nobody listens.
-            PreconditionError: The sidecar refused this engine; says why.
-        """
-        with self._lock:
-            if self._closed:
-                raise UnavailableError("the connection was closed")
-            if self._socket is not None:
-                return  # another thread was faster
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(_HANDSHAKE_TIMEOUT_S)
-            try:
-                connection.connect(str(self._path))
-                _send(connection, Message(MessageKind.HELLO), pack_json(self._hello))
-                self._welcome(connection)
-            except (OSError, EOFError, FrameError) as error:
-                connection.close()
-                raise UnavailableError(str(error)) from error
-            except PreconditionError:
-                connection.close()
-                raise
-            connection.settimeout(None)
-            self._socket = connection
+        self._header = memoryview(bytearray(MESSAGE_HEADER_BYTES))
 
     def send(self, message: Message, payload: Buffer = b"") -> None:
         """Send one message.
@@ -80,71 +47,84 @@ class EngineSocket:
             TransferError: The connection is gone.
         """
         with self._lock:
-            if self._socket is None:
-                raise TransferError("the kvlink sidecar is away")
             try:
                 _send(self._socket, message, payload)
             except OSError as error:
-                self._drop()
                 raise TransferError(f"the kvlink sidecar went away: {error}") from error
 
     def receive(self) -> tuple[Message, memoryview]:
-        """The next message; its payload is valid until the next call.
+        """The next message and its payload.
 
         Raises:
             UnavailableError: The connection is gone.
         """
-        connection = self._socket
-        if connection is None:
-            raise UnavailableError("not connected")
         try:
-            header = _receive(connection, memoryview(bytearray(MESSAGE_HEADER_BYTES)))
-            message = decode_message_header(header, self.max_payload_bytes)
-            if len(self._buffer) < message.payload_bytes:
-                self._buffer = bytearray(message.payload_bytes)
-            return message, _receive(connection, memoryview(self._buffer)[: message.payload_bytes])
+            _receive(self._socket, self._header)
+            message = decode_message_header(self._header)
+            return message, _payload(self._socket, message)
         except (OSError, EOFError, FrameError) as error:
             raise UnavailableError(str(error)) from error
 
-    def disconnect(self) -> None:
-        """Drop the connection; `connect` makes another."""
-        # Without the lock: a sender that blocks inside of it must be woken by this.
-        connection = self._socket
-        if connection is not None:
-            _shut(connection)
-        with self._lock:
-            self._drop()
+    def shut(self) -> None:
+        """End it; a blocked reader or sender returns with an error."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it was gone already
+            return
 
     def close(self) -> None:
-        """Drop it for good; a blocked reader or sender returns with an error."""
-        self._closed = True
-        self.disconnect()
+        """After `shut`, when nobody receives any more."""
+        with self._lock:
+            self._socket.close()
 
-    def _welcome(self, connection: socket.socket) -> None:
-        header = _receive(connection, memoryview(bytearray(MESSAGE_HEADER_BYTES)))
-        message = decode_message_header(header, _MAX_ANSWER_BYTES)
-        fields = unpack_json(_receive(connection, memoryview(bytearray(message.payload_bytes))))
+
+def connect(path: Path, hello: dict[str, Any]) -> EngineSocket:
+    """Say HELLO and wait for WELCOME.
+
+    Raises:
+        UnavailableError: Nobody listens.
+        PreconditionError: The sidecar refused this engine; says why.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_HANDSHAKE_TIMEOUT_S)
+    try:
+        connection.connect(str(path))
+        _send(connection, Message(MessageKind.HELLO), pack_json(hello))
+        slots = _welcome(connection)
+    except (OSError, EOFError, FrameError, KeyError, ValueError) as error:
+        connection.close()
+        raise UnavailableError(str(error)) from error
+    except PreconditionError:
+        connection.close()
+        raise
+    connection.settimeout(None)
+    return EngineSocket(connection, slots)
+
+
+def _welcome(connection: socket.socket) -> SharedSlots:
+    """The memory travels beside the first bytes of WELCOME."""
+    header, descriptors, _, _ = socket.recv_fds(connection, MESSAGE_HEADER_BYTES, 1)
+    try:
+        rest = memoryview(bytearray(MESSAGE_HEADER_BYTES - len(header)))
+        message = decode_message_header(header + _receive(connection, rest))
+        fields = unpack_json(_payload(connection, message))
         if message.kind is not MessageKind.WELCOME:
             raise PreconditionError(f"the sidecar refused the engine: {fields.get('reason')}")
-        self.max_payload_bytes = int(fields["max_payload_bytes"])
+        if len(descriptors) != 1:
+            raise FrameError("the sidecar's WELCOME came without memory")
+        return SharedSlots(descriptors[0], int(fields["slot_count"]), int(fields["slot_bytes"]))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
-    def _drop(self) -> None:
-        if self._socket is not None:
-            _shut(self._socket)
-            self._socket.close()
-            self._socket = None
+
+def _payload(connection: socket.socket, message: Message) -> memoryview:
+    return _receive(connection, memoryview(bytearray(message.payload_bytes)))
 
 
 def _send(connection: socket.socket, message: Message, payload: Buffer) -> None:
-    view = memoryview(payload).cast("B")
-    header = encode_message_header(
-        Message(message.kind, message.room, message.block, payload_bytes=view.nbytes)
-    )
-    sent = connection.sendmsg([header, view])
-    if sent < len(header):
-        connection.sendall(header[sent:])
-        sent = len(header)
-    connection.sendall(view[sent - len(header) :])
+    header = encode_message_header(replace(message, payload_bytes=memoryview(payload).nbytes))
+    connection.sendall(b"".join((header, payload)))
 
 
 def _receive(connection: socket.socket, view: memoryview) -> memoryview:
@@ -155,10 +135,3 @@ def _receive(connection: socket.socket, view: memoryview) -> memoryview:
             raise EOFError("the sidecar closed the connection")
         filled += count
     return view
-
-
-def _shut(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it was gone already
-        return

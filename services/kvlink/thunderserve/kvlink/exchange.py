@@ -80,7 +80,7 @@ class Exchange:
 
     def detach(self, session: Session) -> None:
         """A rank is gone: its engine's rooms are lost, the other ranks wait for its return."""
-        session.stream.close()
+        session.close()
         engine = self._engines.get(session.engine)
         if engine is None or engine.get(session.part.rank) is not session:
             return
@@ -100,7 +100,7 @@ class Exchange:
             self._lose_rooms()
         for engine in others:
             for session in engine.sessions:
-                session.stream.close()
+                session.close()
 
     def _lose_rooms(self) -> None:
         for room in self.rooms.open_rooms():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thunderserve.core.errors import ThunderServeError, TransferError
-from thunderserve.kvlink.codec import Int4Codec, Raw16Codec, Values
+from thunderserve.core.request import WireMode
+from thunderserve.kvlink.codec import Codec, Int4Codec, Raw16Codec, Values
+from thunderserve.kvlink.pages_frame import PagesFrame, slot_for
 from thunderserve.kvlink.protocol import (
     HEADER_BYTES,
     Block,
@@ -18,18 +20,20 @@ from thunderserve.kvlink.protocol import (
     FrameHeader,
     FrameKind,
     FrameTooLargeError,
+    Transfer,
     TransferState,
     check_payload,
     decode_header,
     encode_header,
     make_frame,
 )
-from thunderserve.kvlink.protocol.message import MessageKind, pack_json
+from thunderserve.kvlink.protocol.message import MAX_PAYLOAD_BYTES, MessageKind, pack_json
 from thunderserve.kvlink.rooms import Role, Room
 from thunderserve.kvlink.transport import BufferPool, Stream, StreamClosedError
 
 if TYPE_CHECKING:
     from thunderserve.core.kv import KvLayout
+    from thunderserve.kvlink.codec_threads import CodecThreads
     from thunderserve.kvlink.exchange import Exchange
     from thunderserve.kvlink.session import Session
 
@@ -42,8 +46,15 @@ _CODECS = {codec.mode: codec for codec in (Raw16Codec, Int4Codec)}
 class Receiving:
     """Moves pages from the peers to the engine."""
 
-    def __init__(self, exchange: Exchange, buffers: BufferPool, stall_timeout_s: float) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        threads: CodecThreads,
+        buffers: BufferPool,
+        stall_timeout_s: float,
+    ) -> None:
         self._exchange = exchange
+        self._threads = threads
         self._buffers = buffers
         self._stall_timeout_s = stall_timeout_s
 
@@ -100,10 +111,7 @@ class Receiving:
                 await stream.read_into(header_bytes)
                 header = decode_header(header_bytes, self._buffers.buffer_bytes)
                 room = self._enter(header, stream, room)
-                async with self._buffers.take(header.payload_bytes) as payload:
-                    # It holds a buffer that others wait for.
-                    await stream.read_into(payload, self._stall_timeout_s)
-                    await self._take(room, header, payload)
+                await self._take(room, header, stream)
                 if room.state is TransferState.COMMITTED:
                     await stream.write(_committed(header))
                     room = None
@@ -126,47 +134,114 @@ class Receiving:
         room.stream = stream
         return room
 
-    async def _take(self, room: Room, header: FrameHeader, payload: memoryview) -> None:
-        """Check one frame and pass it on; raises when the room cannot go on."""
+    async def _take(self, room: Room, header: FrameHeader, stream: Stream) -> None:
+        """Read a frame's payload and pass it on; raises when the room cannot go on."""
         exchange, transfer = self._exchange, room.transfer
         if transfer is None:
             raise TransferError(f"room {room.number} was never reserved")
-        start_s = time.perf_counter()
-        check_payload(header, payload)
         if header.kind is FrameKind.END:
+            await self._read_small(stream, header)
             transfer.check_complete()
             room.stream = None
             exchange.rooms.commit(room, header, exchange.clock())
             await exchange.engine.tell(MessageKind.COMMITTED, room.number)
             return
-        self._check_size(transfer.layout, header)
         transfer.accept(header, exchange.clock())
-        if header.kind is FrameKind.AUX:
-            await exchange.engine.tell(MessageKind.AUX, room.number, payload)
-            return
-        block, values = await asyncio.to_thread(_decode, transfer.layout, header, payload)
-        took_s = time.perf_counter() - start_s
-        exchange.modes.speeds.decoded(header.wire_mode, values.nbytes, took_s)
-        await self._hand_out(room, block, values)
+        if header.block is not None:
+            await self._take_pages(transfer, header, header.block, stream)
+        else:
+            aux = await self._read_small(stream, header)
+            await exchange.engine.tell(MessageKind.AUX, room.number, aux)
 
-    def _check_size(self, layout: KvLayout, header: FrameHeader) -> None:
-        """The engine takes messages of a buffer's size; codes unfold to three times theirs."""
-        if header.block is None:
-            return
-        raw_bytes, most_bytes = header.block.raw_bytes(layout), self._buffers.buffer_bytes
+    async def _take_pages(
+        self, transfer: Transfer, header: FrameHeader, block: Block, stream: Stream
+    ) -> None:
+        """Each rank gets what it holds of a block; a copied head goes to every rank with a copy."""
+        codec = self._codec(transfer.layout, header, block)
+        shares = [
+            (session, mine)
+            for session in self._exchange.engine.sessions
+            if (mine := block.intersection(session.part)) is not None
+        ]
+        frame = PagesFrame(header, block, codec, stream, self._stall_timeout_s)
+        if len(shares) > 1 or shares[0][1] != block:
+            await self._take_apart(transfer, frame, shares)
+        elif header.wire_mode is WireMode.RAW16:
+            await self._take_raw(transfer, frame, shares[0][0])
+        else:
+            await self._take_encoded(transfer, frame, shares[0][0])
+
+    def _codec(self, layout: KvLayout, header: FrameHeader, block: Block) -> Codec:
+        """Of a block that fits a slot; codes unfold to three times their size."""
+        raw_bytes, most_bytes = block.raw_bytes(layout), self._buffers.buffer_bytes
         if raw_bytes > most_bytes:
             raise FrameTooLargeError(
                 f"room {header.room}: a frame of {raw_bytes} bytes of 16-bit values; "
                 f"at most {most_bytes} are taken"
             )
+        codec = _CODECS[header.wire_mode](layout.of_heads(block.head_count))
+        expected_bytes = codec.payload_bytes(block.layer_count, block.page_count)
+        if header.payload_bytes != expected_bytes:
+            raise FrameError(
+                f"room {header.room}: {block} with a {header.wire_mode} payload of "
+                f"{header.payload_bytes} bytes; expected {expected_bytes}"
+            )
+        return codec
 
-    async def _hand_out(self, room: Room, block: Block, values: Values) -> None:
-        """Each rank gets what it holds of a block; a copied head goes to every rank with a copy."""
-        for session in self._exchange.engine.sessions:
-            if (mine := block.intersection(session.part)) is not None:
-                part = np.ascontiguousarray(values[mine.slices(block)])
-                data = part.reshape(-1).data.cast("B")
-                await session.tell(MessageKind.PAGES, room.number, data, mine)
+    async def _take_raw(self, transfer: Transfer, frame: PagesFrame, session: Session) -> None:
+        """Into the slot of the one rank that holds the block."""
+        async with slot_for(session, transfer, frame.block) as (slot, values):
+            await frame.read_into(values)
+            await self._unpack(frame, len(values), values)
+            await session.give(transfer.room, frame.block, slot)
+
+    async def _take_encoded(self, transfer: Transfer, frame: PagesFrame, session: Session) -> None:
+        """Decoded into the slot of the one rank that holds the block."""
+        async with self._buffers.take(frame.header.payload_bytes) as payload:
+            await frame.read_into(payload)
+            async with slot_for(session, transfer, frame.block) as (slot, values):
+                await self._unpack(frame, len(values), payload, values)
+                await session.give(transfer.room, frame.block, slot)
+
+    async def _take_apart(
+        self, transfer: Transfer, frame: PagesFrame, shares: list[tuple[Session, Block]]
+    ) -> None:
+        """Decoded once; each rank's part is copied into a slot of that rank."""
+        async with self._buffers.take(frame.header.payload_bytes) as payload:
+            await frame.read_into(payload)
+            raw_bytes = frame.block.raw_bytes(transfer.layout)
+            values = await self._unpack(frame, raw_bytes, payload)
+            for session, mine in shares:
+                async with slot_for(session, transfer, mine) as (slot, memory):
+                    target = np.frombuffer(memory, dtype=np.uint16)
+                    part = values[mine.slices(frame.block)]
+                    np.copyto(target.reshape(part.shape), part)
+                    await session.give(transfer.room, mine, slot)
+
+    async def _unpack(
+        self,
+        frame: PagesFrame,
+        raw_bytes: int,
+        payload: memoryview,
+        out: memoryview | None = None,
+    ) -> Values:
+        start_s = time.perf_counter()
+        values = await self._threads.run(raw_bytes, partial(frame.unpack, payload, out))
+        took_s = time.perf_counter() - start_s
+        self._exchange.modes.speeds.decoded(frame.header.wire_mode, raw_bytes, took_s)
+        return values
+
+    async def _read_small(self, stream: Stream, header: FrameHeader) -> memoryview:
+        """The payload of a frame that is not pages."""
+        if header.payload_bytes > MAX_PAYLOAD_BYTES:
+            raise FrameTooLargeError(
+                f"room {header.room}: {header.payload_bytes} bytes of metadata"
+            )
+        payload = memoryview(bytearray(header.payload_bytes))
+        if payload:
+            await stream.read_into(payload, self._stall_timeout_s)
+        check_payload(header, payload)
+        return payload
 
     async def _give_up(self, room: Room | None, error: ThunderServeError) -> None:
         if room is not None and isinstance(error, StreamClosedError):
@@ -186,15 +261,6 @@ def _gathers(room: Room) -> bool:
 def _takes_frames(room: Room) -> bool:
     ready = room.role is Role.RECEIVING and room.ranks.all_done
     return ready and not room.ended.is_set() and room.stream is None
-
-
-def _decode(layout: KvLayout, header: FrameHeader, payload: memoryview) -> tuple[Block, Values]:
-    """The block and its 16-bit values."""
-    block = header.block
-    if block is None:
-        raise FrameError(f"room {header.room}: pages without a block")
-    codec = _CODECS[header.wire_mode](layout.of_heads(block.head_count))
-    return block, codec.decode(payload, block.layer_count, block.page_count)
 
 
 def _committed(end: FrameHeader) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -44,6 +45,10 @@ class Ranks:
         """True once every rank has."""
         return len(self._done) == self._count
 
+    def __contains__(self, rank: int) -> bool:
+        """True when the rank has done its part."""
+        return rank in self._done
+
     def add(self, rank: int) -> bool:
         """Count a rank in; True when it was the last one.
 
@@ -67,8 +72,11 @@ class Room:
         role: None until it is reserved.
         transfer: None until it is reserved.
         peer_address: The other sidecar.
-        ranks: Receiving: those that have asked for the room; sending: those that have sent all of
+        ranks: Receiving: those that have asked for the room; sending: those that have queued all of
             theirs.
+        computed: Sending: those that have computed all of theirs.
+        aux_rank: Sending: the rank that has sent the metadata.
+        at_end: Called when it ends.
         stream: The bulk connection, while there is one.
         turn: Held while a frame is written: the engine's ranks send beside each other.
         ended: Set once it is committed or aborted.
@@ -83,6 +91,9 @@ class Room:
     transfer: Transfer | None = None
     peer_address: str = ""
     ranks: Ranks = field(default_factory=lambda: Ranks(1))
+    computed: Ranks = field(default_factory=lambda: Ranks(1))
+    aux_rank: int | None = None
+    at_end: Callable[[], None] | None = None
     stream: Stream | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     failure: str = ""
@@ -184,7 +195,8 @@ class Rooms:
         mode = self._default_mode if known is None else known.wire_mode
         transfer = Transfer(number, layout, page_count, mode)  # refuses before a place is taken
         room = known or self._open(number, now_s)
-        room.role, room.ranks, room.transfer = role, Ranks(rank_count), transfer
+        room.role, room.transfer = role, transfer
+        room.ranks, room.computed = Ranks(rank_count), Ranks(rank_count)
         return room
 
     def commit(self, room: Room, end: FrameHeader, now_s: float) -> None:
@@ -228,6 +240,9 @@ class Rooms:
         self._open_count -= 1
         room.ended_s = now_s
         room.ended.set()
+        if room.at_end is not None:
+            room.at_end()
+            room.at_end = None
         self._ended.append(room)
         if len(self._ended) > _MOST_ENDED:
             self._forget_oldest()

@@ -1,46 +1,40 @@
-"""The prefill side: the engine's pages are encoded and sent as frames."""
+"""The prefill side: the engine's pages are queued for their peer and sent as frames."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from thunderserve.core.errors import (
-    NotFoundError,
     PreconditionError,
-    ThunderServeError,
     TransferError,
     UnavailableError,
 )
-from thunderserve.core.kv import KvLayout, KvPart
+from thunderserve.core.kv import KvLayout
 from thunderserve.core.plan import Phase
 from thunderserve.core.request import WireMode
-from thunderserve.kvlink.codec import codec_for
+from thunderserve.kvlink.outbox import Outbox, Pages, end_of
 from thunderserve.kvlink.protocol import (
     HEADER_BYTES,
     Block,
     FrameError,
-    FrameHeader,
     FrameKind,
-    Transfer,
     decode_header,
-    encode_header,
-    make_frame,
 )
 from thunderserve.kvlink.protocol.message import MessageKind, pack_json
 from thunderserve.kvlink.rooms import Role, Room
-from thunderserve.kvlink.transport import Stream, StreamClosedError
 
 if TYPE_CHECKING:
+    from thunderserve.kvlink.codec_threads import CodecThreads
     from thunderserve.kvlink.exchange import Exchange
     from thunderserve.kvlink.links import Links
-    from thunderserve.kvlink.protocol.frame import Buffer
+    from thunderserve.kvlink.session import Session
+    from thunderserve.kvlink.transport import Stream
 
 __all__ = ["Reservation", "Sending"]
+
+_MAX_OUTBOXES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +53,20 @@ class Reservation:
 
 
 class Sending:
-    """Moves pages from the engine to the peers."""
+    """Moves pages from the engine to the peers.
 
-    def __init__(self, exchange: Exchange, links: Links) -> None:
+    Args:
+        frame_bytes: The longest payload of a frame.
+    """
+
+    def __init__(
+        self, exchange: Exchange, links: Links, threads: CodecThreads, frame_bytes: int
+    ) -> None:
         self._exchange = exchange
         self._links = links
+        self._threads = threads
+        self._frame_bytes = frame_bytes
+        self._outboxes: dict[str, Outbox] = {}
 
     async def reserve(self, wanted: Reservation) -> None:
         """A decode side is ready for a room: tell the engine.
@@ -90,65 +93,77 @@ class Sending:
             rank_count=engine.rank_count,
         )
         room.peer_address, room.decode_rates = wanted.peer_address, wanted.decode_rates
-        told = pack_json({"page_count": wanted.page_count})
+        room.at_end = partial(self._drop, room)
+        told = pack_json({"page_count": wanted.page_count, "peer": wanted.peer_address})
         await engine.tell(MessageKind.RESERVED, room.number, told)
 
-    async def pages(self, part: KvPart, number: int, block: Block, payload: memoryview) -> None:
-        """Encode and send one block of 16-bit values, all of it held by the rank that sends it."""
-        if (room := self._open(number)) is None or room.transfer is None:
-            return
-        transfer, mode = room.transfer, self._mode_of(room, room.transfer)
-        try:
-            if block.intersection(part) != block:
-                raise FrameError(f"room {number}: {block} is not of what rank {part.rank} holds")
-            start_s = time.perf_counter()
-            header, encoded = await asyncio.to_thread(_encode, transfer, mode, block, payload)
-            took_s = time.perf_counter() - start_s
-            self._exchange.modes.speeds.encoded(header.wire_mode, payload.nbytes, took_s)
-            await self._send(room, transfer, header, encoded)
-        except ThunderServeError as error:
-            self._exchange.abort(room, str(error))
-
-    async def aux(self, number: int, payload: memoryview) -> None:
-        """Send the engine's own data."""
-        if (room := self._open(number)) is None or room.transfer is None:
-            return
-        transfer = room.transfer
-        header = make_frame(FrameKind.AUX, number, transfer.layout.fingerprint, payload)
-        try:
-            await self._send(room, transfer, header, payload)
-        except ThunderServeError as error:
-            self._exchange.abort(room, str(error))
-
-    async def finish(self, part: KvPart, number: int) -> None:
-        """A rank has sent everything; COMMITTED follows when all have and the peer has it."""
-        if (room := self._open(number)) is None or room.transfer is None:
+    def pages(self, session: Session, number: int, block: Block, slot: int) -> None:
+        """Queue a block that a rank has put into a slot; the slot goes back when it was read."""
+        room = self._open(number)
+        if room is None or room.transfer is None:
+            self._exchange.spawn(session.free(slot))
             return
         try:
-            if not room.ranks.add(part.rank):
-                return
-            room.transfer.check_complete()
-            async with room.turn:
-                stream = await self._stream(room)
-                await stream.write(encode_header(_end_of(room.transfer)))
-        except StreamClosedError:
-            return  # whoever watches the stream ends the room
-        except ThunderServeError as error:
+            _check_may_send(session, room, block)
+            values = session.slots.view(slot, block.raw_bytes(room.transfer.layout))
+        except FrameError as error:
+            self._exchange.spawn(session.free(slot))
+            self._exchange.abort(room, str(error))
+            return
+        self._outbox(room).add(room, Pages(session, block, slot, values))
+
+    def aux(self, session: Session, number: int, payload: memoryview) -> None:
+        """Queue the engine's own data, which one rank sends once."""
+        if (room := self._open(number)) is None:
+            return
+        if room.aux_rank is not None:
+            rank = session.part.rank
+            self._exchange.abort(room, f"ranks {room.aux_rank} and {rank} both sent metadata")
+            return
+        room.aux_rank = session.part.rank
+        self._outbox(room).add_aux(room, payload)
+
+    def computed(self, session: Session, number: int) -> None:
+        """A rank has computed all of a room: when all have, the decode side waits for the link."""
+        room = self._open(number)
+        if room is None or room.transfer is None:
+            return
+        try:
+            if room.computed.add(session.part.rank):
+                room.transfer.note_computed(self._exchange.clock())
+                self._outbox(room).hurry(room, room.transfer.left_bytes)
+        except TransferError as error:
             self._exchange.abort(room, str(error))
 
-    async def _send(
-        self, room: Room, transfer: Transfer, header: FrameHeader, payload: Buffer
-    ) -> None:
-        transfer.accept(header, self._exchange.clock())
-        async with room.turn:
-            stream = await self._stream(room)
-            try:
-                start_s = time.perf_counter()
-                await stream.write(encode_header(header), payload)
-                took_s = time.perf_counter() - start_s
-                self._exchange.modes.wrote(room.peer_address, header.payload_bytes, took_s)
-            except StreamClosedError:
-                return  # whoever watches the stream ends the room, with the peer's reason
+    def finish(self, session: Session, number: int) -> None:
+        """A rank has queued everything; COMMITTED follows when all have and the peer has it."""
+        if (room := self._open(number)) is None:
+            return
+        try:
+            if room.ranks.add(session.part.rank):
+                self._outbox(room).end(room)
+        except TransferError as error:
+            self._exchange.abort(room, str(error))
+
+    def _outbox(self, room: Room) -> Outbox:
+        peer = room.peer_address
+        if peer not in self._outboxes:
+            self._forget_idle()
+            self._outboxes[peer] = Outbox(
+                self._exchange, self._stream, self._threads, self._frame_bytes
+            )
+        return self._outboxes[peer]
+
+    def _drop(self, room: Room) -> None:
+        if (outbox := self._outboxes.get(room.peer_address)) is not None:
+            outbox.drop(room)
+
+    def _forget_idle(self) -> None:
+        """Peers come and go; what is kept for one that is idle is a few buffers."""
+        if len(self._outboxes) >= _MAX_OUTBOXES:
+            idle = [peer for peer, outbox in self._outboxes.items() if outbox.empty]
+            for peer in idle:
+                del self._outboxes[peer]
 
     async def _stream(self, room: Room) -> Stream:
         if room.stream is None:
@@ -176,45 +191,22 @@ class Sending:
     async def _commit(self, room: Room, stream: Stream) -> None:
         exchange = self._exchange
         if room.transfer is not None:
-            exchange.rooms.commit(room, _end_of(room.transfer), exchange.clock())
+            exchange.rooms.commit(room, end_of(room.transfer), exchange.clock())
         room.stream = None
         self._links.release(room.peer_address, stream)
         await exchange.engine.tell(MessageKind.COMMITTED, room.number)
 
-    def _mode_of(self, room: Room, transfer: Transfer) -> WireMode:
-        """A room that is left to the sidecar is decided once, when its first pages come."""
-        if room.wire_mode is WireMode.AUTO:
-            layout = transfer.layout
-            heads = layout.layer_count * layout.kv_head_count
-            raw_bytes = layout.page_head_bytes * heads * transfer.page_count
-            choice = self._exchange.modes.choose(room.peer_address, raw_bytes, room.decode_rates)
-            room.travel_as(choice.mode, choice.reason)
-        return room.wire_mode
-
     def _open(self, number: int) -> Room | None:
         """None when the room has ended: the engine may not have heard yet."""
-        try:
-            room = self._exchange.rooms.get(number)
-        except NotFoundError:
+        room = self._exchange.rooms.find(number)
+        if room is None or room.ended.is_set() or room.role is not Role.SENDING:
             return None
-        return None if room.ended.is_set() else room
+        return room
 
 
-def _encode(
-    transfer: Transfer, mode: WireMode, block: Block, payload: memoryview
-) -> tuple[FrameHeader, memoryview]:
-    layout = transfer.layout
-    shape = block.shape(layout)
-    if payload.nbytes != block.raw_bytes(layout):
-        raise FrameError(f"room {transfer.room}: {payload.nbytes} bytes for values of {shape}")
-    codec = codec_for(mode, layout.of_heads(block.head_count), block)
-    encoded = codec.encode(np.frombuffer(payload, dtype=np.uint16).reshape(shape))
-    fingerprint, room = layout.fingerprint, transfer.room
-    header = make_frame(
-        FrameKind.PAGES, room, fingerprint, encoded, wire_mode=codec.mode, block=block
-    )
-    return header, encoded
-
-
-def _end_of(transfer: Transfer) -> FrameHeader:
-    return make_frame(FrameKind.END, transfer.room, transfer.layout.fingerprint)
+def _check_may_send(session: Session, room: Room, block: Block) -> None:
+    rank = session.part.rank
+    if block.intersection(session.part) != block:
+        raise FrameError(f"room {room.number}: {block} is not of what rank {rank} holds")
+    if rank in room.ranks:
+        raise FrameError(f"room {room.number}: rank {rank} sends pages after it had finished")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import PreconditionError
@@ -17,6 +17,7 @@ from thunderserve.kvlink.protocol.message import (
     decode_message_header,
     encode_message_header,
 )
+from thunderserve.kvlink.slots import Lending, SharedSlots, SlotPool
 from thunderserve.kvlink.transport import ByteStream
 
 if TYPE_CHECKING:
@@ -24,19 +25,22 @@ if TYPE_CHECKING:
 
     from thunderserve.kvlink.protocol.frame import Buffer
 
-__all__ = ["Engine", "Session", "read_message_header", "session_from_hello", "write_message"]
+__all__ = ["Engine", "Session", "read_message", "session_from_hello", "write_message"]
 
 _MOST_COUNTED = 1 << 16  # of anything; also of heads in all layers, whose books are kept
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One rank of an engine in one phase, and the control connection to it.
+    """One rank of an engine in one phase, its connection and the memory shared with it.
 
     Attributes:
         engine: Names the engine in this phase; all of its ranks say the same.
         layout: Of the whole cache.
         part: What this rank holds of it.
+        slots: Values pass through these: from the rank in PREFILL, to it in DECODE.
+        filled: PREFILL: those that the rank has given to the sidecar.
+        empty: DECODE: those that the sidecar may fill.
     """
 
     engine: str
@@ -44,10 +48,13 @@ class Session:
     phase: Phase
     part: KvPart
     stream: ByteStream
+    slots: SharedSlots
+    filled: Lending
+    empty: SlotPool
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def tell(
-        self, kind: MessageKind, room: int, payload: Buffer = b"", block: Block | None = None
+        self, kind: MessageKind, room: int, payload: Buffer = b"", *, slot: int = 0
     ) -> None:
         """Send the rank one message; waits while the rank is slow.
 
@@ -55,7 +62,23 @@ class Session:
             StreamClosedError: The rank is gone.
         """
         async with self._turn:
-            await write_message(self.stream, Message(kind, room, block), payload)
+            await write_message(self.stream, Message(kind, room, slot=slot), payload)
+
+    async def give(self, room: int, block: Block, slot: int) -> None:
+        """DECODE: hand over a slot that holds a block; the rank gives it back."""
+        async with self._turn:
+            await write_message(self.stream, Message(MessageKind.PAGES, room, block, slot))
+
+    async def free(self, slot: int) -> None:
+        """PREFILL: the rank may fill a slot again; nothing when it is gone."""
+        self.filled.take_back(slot)
+        if not self.stream.closed:
+            await self.tell(MessageKind.FREE, 0, slot=slot)
+
+    def close(self) -> None:
+        """The rank is gone, or is to go."""
+        self.empty.close()
+        self.stream.close()
 
 
 class Engine:
@@ -118,7 +141,7 @@ class Engine:
                 raise result
 
 
-def session_from_hello(fields: dict[str, Any], stream: ByteStream) -> Session:
+def session_from_hello(fields: dict[str, Any], stream: ByteStream, slots: SharedSlots) -> Session:
     """Raises FrameError when the fields are not those of a HELLO, and for a bad layout."""
     try:
         layout = KvLayout(**_counted(fields["layout"]))
@@ -126,8 +149,16 @@ def session_from_hello(fields: dict[str, Any], stream: ByteStream) -> Session:
             raise FrameError(
                 f"a HELLO with {layout}: more than {_MOST_COUNTED} heads in all layers"
             )
-        part = KvPart(**_counted(fields["part"]))
-        return Session(str(fields["engine"]), layout, Phase(fields["phase"]), part, stream)
+        return Session(
+            engine=str(fields["engine"]),
+            layout=layout,
+            phase=Phase(fields["phase"]),
+            part=KvPart(**_counted(fields["part"])),
+            stream=stream,
+            slots=slots,
+            filled=Lending(slots.slot_count),
+            empty=SlotPool(slots.slot_count),
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FrameError(f"a HELLO that says {fields!r}: {error}") from error
 
@@ -141,15 +172,19 @@ def _counted(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-async def read_message_header(stream: ByteStream, max_payload_bytes: int) -> Message:
-    """The next message's header; its payload follows on the stream."""
+async def read_message(stream: ByteStream) -> tuple[Message, memoryview]:
+    """The next message and its payload."""
     header = memoryview(bytearray(MESSAGE_HEADER_BYTES))
     await stream.read_into(header)
-    return decode_message_header(header, max_payload_bytes)
+    message = decode_message_header(header)
+    payload = memoryview(bytearray(message.payload_bytes))
+    if payload:
+        await stream.read_into(payload)
+    return message, payload
 
 
 async def write_message(stream: ByteStream, message: Message, payload: Buffer = b"") -> None:
     """Send one message."""
     view = memoryview(payload)
-    header = Message(message.kind, message.room, message.block, view.nbytes)
+    header = replace(message, payload_bytes=view.nbytes)
     await stream.write(encode_message_header(header), view)

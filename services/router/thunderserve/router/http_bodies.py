@@ -1,7 +1,8 @@
 """OpenAI answers: whole ones, and the chunks of a stream.
 
 The last one carries an object of our own, `thunderserve`, that clients ignore: ttft_s, tpot_s,
-prefill_group, decode_group, plan_epoch, kv_raw_bytes, kv_wire_bytes and retries.
+prefill_group, decode_group, plan_epoch, kv_raw_bytes, kv_wire_bytes, kv_exposed_s,
+kv_exposed_bytes and retries.
 """
 
 from __future__ import annotations
@@ -105,5 +106,7 @@ def _figures(report: GenerationReport) -> Body:
         "plan_epoch": report.plan_epoch,
         "kv_raw_bytes": None if transfer is None else transfer.raw_bytes,
         "kv_wire_bytes": None if transfer is None else transfer.wire_bytes,
+        "kv_exposed_s": None if transfer is None else round(transfer.exposed_s, 6),
+        "kv_exposed_bytes": None if transfer is None else transfer.exposed_bytes,
         "retries": report.retries,
     }

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from thunderserve.kvlink.protocol.backlog import Backlog
 from thunderserve.kvlink.protocol.blocks import Block, block_of_part, split_block
 from thunderserve.kvlink.protocol.errors import (
     ChecksumError,
@@ -35,6 +36,7 @@ from thunderserve.kvlink.protocol.transfer import Transfer, TransferState
 __all__ = [
     "HEADER_BYTES",
     "PROTOCOL_VERSION",
+    "Backlog",
     "Block",
     "ChecksumError",
     "FingerprintMismatchError",

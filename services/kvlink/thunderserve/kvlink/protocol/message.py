@@ -3,21 +3,25 @@
 ::
 
     engine                          sidecar
-      HELLO {layout, part, ...}  ->            first message of every connection
-                                 <- WELCOME {max_payload_bytes} | REFUSED
+      HELLO {layout, part, ...}  ->            first message of a connection
+                                 <- WELCOME {slots} with their memory | REFUSED {reason}
       RESERVE {peer, pages}      ->            decode: fetch this room
                                  <- RESERVED   prefill: a decode side waits for this room
-      PAGES, AUX, FINISH         ->            prefill: the room's cache
-                                 <- PAGES, AUX decode: the room's cache
+      PAGES slot                 ->            prefill: part of the room's cache
+      AUX, COMPUTED, FINISH      ->            prefill: its metadata; prefill has ended; all is said
+                                 <- PAGES slot decode: part of the room's cache
+                                 <- AUX        decode: its metadata
+      FREE slot                 <-->           whoever was given the slot is done with it
                                  <- COMMITTED | FAILED {reason}
       ABORT {reason, peer}       ->            peer: of a room that was never reserved
 
-Each rank of an engine has connections of its own and says in HELLO which part of the cache it
-holds. All ranks RESERVE a room, and all say FINISH; PAGES are of the rank's part; AUX is sent by
-one rank and told to all.
+Each rank of an engine has a connection of its own and says in HELLO which part of the cache it
+holds. All ranks RESERVE a room, and all say COMPUTED and FINISH; PAGES are of the rank's part; AUX
+is sent by one rank and told to all.
 
-A message is a fixed header and a payload: 16-bit values for PAGES, opaque bytes for AUX, JSON or
-nothing for the rest. The socket belongs to one user on one host, so there is no checksum.
+A message is a fixed header and a payload: opaque bytes for AUX, JSON or nothing for the rest. The
+16-bit values of PAGES lie in a slot of the memory that came with WELCOME. The socket belongs to one
+user on one host, so there is no checksum.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from thunderserve.kvlink.protocol.frame import Buffer
 
 __all__ = [
+    "MAX_PAYLOAD_BYTES",
     "MESSAGE_HEADER_BYTES",
     "Message",
     "MessageKind",
@@ -45,9 +50,11 @@ __all__ = [
 ]
 
 _MAGIC = b"TSEL"
-_VERSION = 2
-_HEADER = struct.Struct(">4sBBQ7I")
+_VERSION = 3
+_HEADER = struct.Struct(">4sBBQ8I")
 MESSAGE_HEADER_BYTES = _HEADER.size
+# Metadata of a request grows with what was asked of it: 0.1 MB is much.
+MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
 class MessageKind(IntEnum):
@@ -64,42 +71,45 @@ class MessageKind(IntEnum):
     COMMITTED = 9
     FAILED = 10
     ABORT = 11
+    FREE = 12
+    COMPUTED = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message without its payload; `block` is set for PAGES alone."""
+    """A message without its payload; `block` is set for PAGES, `slot` for PAGES and FREE."""
 
     kind: MessageKind
     room: int = 0
     block: Block | None = None
+    slot: int = 0
     payload_bytes: int = 0
 
 
 def encode_message_header(message: Message) -> bytes:
     """`MESSAGE_HEADER_BYTES` bytes."""
     ranges = (0,) * 6 if message.block is None else astuple(message.block)
-    numbers = (message.room, *ranges, message.payload_bytes)
+    numbers = (message.room, *ranges, message.slot, message.payload_bytes)
     return _HEADER.pack(_MAGIC, _VERSION, message.kind, *numbers)
 
 
-def decode_message_header(data: Buffer, max_payload_bytes: int) -> Message:
+def decode_message_header(data: Buffer) -> Message:
     """Read a header.
 
     Raises:
-        FrameTooLargeError: The payload is longer than `max_payload_bytes`.
+        FrameTooLargeError: The payload is longer than `MAX_PAYLOAD_BYTES`.
         FrameError: Anything else is wrong with it.
     """
-    magic, version, kind, room, *ranges, size = _HEADER.unpack_from(data)
+    magic, version, kind, room, *ranges, slot, size = _HEADER.unpack_from(data)
     if magic != _MAGIC or version != _VERSION or kind not in MessageKind.__members__.values():
         raise FrameError(f"not a kvlink engine message: {bytes(memoryview(data)[:6])!r}")
-    if size > max_payload_bytes:
-        raise FrameTooLargeError(f"a message of {size} bytes; at most {max_payload_bytes}")
+    if size > MAX_PAYLOAD_BYTES:
+        raise FrameTooLargeError(f"a message of {size} bytes; at most {MAX_PAYLOAD_BYTES}")
     if kind != MessageKind.PAGES:
-        return Message(MessageKind(kind), room, None, size)
+        return Message(MessageKind(kind), room, None, slot, size)
     if 0 in ranges[1::2]:
         raise FrameError(f"room {room}: a message with nothing in one of the ranges {ranges}")
-    return Message(MessageKind.PAGES, room, Block(*ranges), size)
+    return Message(MessageKind.PAGES, room, Block(*ranges), slot, size)
 
 
 def pack_json(fields: dict[str, Any]) -> bytes:

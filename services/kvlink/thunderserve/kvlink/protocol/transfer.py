@@ -57,11 +57,22 @@ class Transfer:
         self._aux_seen = False
         self._raw_bytes = self._wire_bytes = 0
         self._started_s = self._ended_s = 0.0
+        self._computed_s: float | None = None
+        self._hidden_bytes = 0
 
     @property
     def ended(self) -> bool:
         """True once committed or aborted."""
         return self.state in {TransferState.COMMITTED, TransferState.ABORTED}
+
+    @property
+    def left_bytes(self) -> int:
+        """16-bit values that have not been counted in."""
+        return self.page_count * self.layout.page_bytes - self._raw_bytes
+
+    def note_computed(self, now_s: float) -> None:
+        """Prefill has ended: what has not crossed the network by now, the decode side waits for."""
+        self._computed_s, self._hidden_bytes = now_s, self._wire_bytes
 
     def accept(self, header: FrameHeader, now_s: float) -> None:
         """Count one PAGES or AUX frame in.
@@ -71,8 +82,7 @@ class Transfer:
             FingerprintMismatchError: Of another model or layout.
             FrameOrderError: Seen before, or outside of the room.
         """
-        if self.ended:
-            raise TransferError(f"room {self.room} is {self.state}: {self.failure}")
+        self.check_open()
         if header.fingerprint != self.layout.fingerprint:
             raise FingerprintMismatchError(
                 f"room {self.room}: fingerprint {header.fingerprint:016x}, "
@@ -87,6 +97,11 @@ class Transfer:
         else:
             raise FrameOrderError(f"room {self.room}: unexpected {header.kind.name} frame")
         self._wire_bytes += header.frame_bytes
+
+    def check_open(self) -> None:
+        """Raises TransferError when the room has ended."""
+        if self.ended:
+            raise TransferError(f"room {self.room} is {self.state}: {self.failure}")
 
     def check_complete(self) -> None:
         """Raises IncompleteTransferError, which says what is missing."""
@@ -127,7 +142,16 @@ class Transfer:
     def report(self) -> TransferReport:
         """What it took so far."""
         seconds = max(0.0, self._ended_s - self._started_s) if self._started_s else 0.0
-        return TransferReport(self._raw_bytes, self._wire_bytes, seconds, self.wire_mode)
+        since_s = self._started_s if self._computed_s is None else self._computed_s
+        exposed_s = max(0.0, self._ended_s - since_s) if since_s else 0.0
+        return TransferReport(
+            self._raw_bytes,
+            self._wire_bytes,
+            seconds,
+            self.wire_mode,
+            exposed_s=exposed_s,
+            exposed_bytes=self._wire_bytes - self._hidden_bytes,
+        )
 
     def _end(self, state: TransferState, now_s: float) -> None:
         self.state, self._ended_s = state, now_s

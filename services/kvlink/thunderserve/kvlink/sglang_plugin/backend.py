@@ -14,6 +14,7 @@ from sglang.srt.disaggregation import utils
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from thunderserve.kvlink.sglang_plugin import BACKEND_NAME
+from thunderserve.kvlink.sglang_plugin.forward import add_forward_hooks
 from thunderserve.kvlink.sglang_plugin.stages import add_stage_hooks
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def add_backend() -> None:
     HookRegistry.register(f"{_UTILS}.TransferBackend", backends, HookType.REPLACE)
     HookRegistry.register(f"{_UTILS}.get_kv_class", _get_kv_class, HookType.AROUND)
     HookRegistry.register(_SEND_CHUNK, _stream_first_token, HookType.AFTER)
+    add_forward_hooks()
     add_stage_hooks()
 
 

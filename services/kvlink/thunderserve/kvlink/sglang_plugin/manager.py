@@ -24,6 +24,7 @@ from thunderserve.core.errors import ConfigError, ThunderServeError
 from thunderserve.core.plan import Phase
 from thunderserve.kvlink.engine_client import EngineClient
 from thunderserve.kvlink.sglang_plugin import SOCKET_VARIABLE
+from thunderserve.kvlink.sglang_plugin.layers import LayerStream, Written
 from thunderserve.kvlink.sglang_plugin.pool import (
     Degrees,
     aux_of,
@@ -86,6 +87,7 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         client = EngineClient(_socket_path(), layout, phase, self, part=part, engine=engine)
         self._client = client
         self._senders = Senders(client, self._pages, self._aux, self.lose)
+        self.layer_stream = LayerStream(layout, part, self._put_layers)
         client.start()
 
     def register_to_bootstrap(self) -> None:
@@ -143,6 +145,11 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         chunk = Chunk(bootstrap_room, index_slice.start, kv_indices, aux_row, wait_event)
         self._senders.put(chunk)
 
+    def _put_layers(self, written: Written, layer_count: int, computed: Any) -> None:
+        """The first layers of a chunk that is still being computed."""
+        if self.request_status.get(written.room) not in {None, KVPoll.Failed}:
+            self._senders.put_layers(written, layer_count, computed)
+
     # Decode: called by the scheduler.
 
     def try_ensure_parallel_info(self, bootstrap_addr: str) -> bool:
@@ -190,6 +197,7 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         with self._lock:
             self._reservations.forget(room)
             self._arrivals.forget(room)
+        self._senders.drop(room)
 
     # Called by the engine client's reader thread.
 
@@ -224,6 +232,7 @@ class KvlinkManager(CommonKVManager):  # type: ignore[misc]  # SGLang ships no t
         """The room is lost."""
         with self._lock:
             self._arrivals.forget(room)
+            self._senders.drop(room)
             if room in self.request_status:
                 self.failure_records.setdefault(room, reason)
                 self.update_status(room, KVPoll.Failed)

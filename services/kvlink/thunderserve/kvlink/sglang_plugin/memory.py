@@ -48,25 +48,26 @@ class PageMemory:
         if self._device.type == "cuda":
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # untyped in torch
 
-    def read(self, block: Block, pages: npt.NDArray[np.int32]) -> npt.NDArray[np.uint16]:
+    def read(self, block: Block, pages: npt.NDArray[np.int32], out: npt.NDArray[np.uint16]) -> None:
         """Gather pages.
 
         Args:
             block: Layers of the part, all heads of it; its page count is that of `pages`.
             pages: Numbers in the pool.
-
-        Returns:
-            (layers, keys|values, pages, page tokens, kv heads, head dim) uint16.
+            out: Filled on return: (layers, keys|values, pages, page tokens, kv heads, head dim)
+                uint16.
         """
-        shape = block.shape(self.layout)
+        host = torch.from_numpy(out.view(np.int16))
         with torch.cuda.stream(self._stream):
             index = torch.from_numpy(pages.astype(np.int64)).to(self._device)
-            gathered = torch.empty(shape, dtype=torch.int16, device=self._device)
+            gathered = host
+            if self._stream is not None:
+                gathered = torch.empty(host.shape, dtype=torch.int16, device=self._device)
             for place, layer in enumerate(self._places(block)):
                 torch.index_select(self._keys[layer], 0, index, out=gathered[place, 0])
                 torch.index_select(self._values[layer], 0, index, out=gathered[place, 1])
-            on_host = gathered.cpu()  # waits for the stream
-        return on_host.numpy().view(np.uint16)
+            if gathered is not host:
+                host.copy_(gathered)  # waits for the stream
 
     def write(
         self, block: Block, pages: npt.NDArray[np.int32], values: npt.NDArray[np.uint16]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from thunderserve.core.errors import UnavailableError
@@ -158,6 +160,24 @@ class ByteStream(asyncio.BufferedProtocol):
                 self._writable = None
         if self._closed is not None:
             raise StreamClosedError(self._closed)
+
+    def send_descriptor(self, data: bytes, descriptor: int) -> None:
+        """Unix sockets: a few bytes with a file descriptor, before anything else is written.
+
+        Raises:
+            StreamClosedError: The connection has ended.
+        """
+        if self._closed is not None or self._transport is None:
+            raise StreamClosedError(self._closed or "the connection is not open")
+        # Neither event loop can: its socket is used beside it while nothing waits to be written.
+        number = os.dup(self.info("socket").fileno())
+        with socket.socket(fileno=number) as beside:
+            try:
+                sent = socket.send_fds(beside, [data], [descriptor])
+            except OSError as error:
+                raise StreamClosedError(f"the connection was lost: {error}") from error
+        if sent != len(data):
+            raise StreamClosedError(f"{sent} of {len(data)} bytes were taken")
 
     async def _wait_filled(self, stall_s: float | None) -> None:
         """Until the target is full, however long it takes while bytes come."""
