@@ -1,8 +1,8 @@
 """Runs one SGLang engine in a process of its own; told what to do by JSON lines on stdin.
 
 A request is `{"id": n, "do": what, ...}`, what being prefill, decode, switch, cancel, usage, stop;
-each gets one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`. A prefill leg
-says `{"id": n, "first": token}` before.
+each gets one line back: `{"id": n, "result": ...}` or `{"id": n, "error": "..."}`. A leg says
+`{"id": n, "first": token}` before.
 """
 
 from __future__ import annotations
@@ -72,8 +72,13 @@ class Host:
         ticket = _ticket(request) if "room" in request else None
         sampling = SamplingParams(max_tokens=request["max_tokens"], ignore_eos=True)
         leg = DecodeLeg("r", tuple(request["prompt"]), sampling, ticket)
+        tokens: list[int] = []
         async with aclosing(self._engine.decode(leg)) as chunks:
-            return [token async for chunk in chunks for token in chunk.token_ids]
+            async for chunk in chunks:
+                if chunk.token_ids and not tokens:
+                    _say({"id": request["id"], "first": chunk.token_ids[0]})
+                tokens.extend(chunk.token_ids)
+        return tokens
 
     async def _switch(self, request: dict[str, Any]) -> dict[str, Any]:
         start_s = time.monotonic()

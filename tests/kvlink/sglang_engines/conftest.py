@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 from gate import Gate
 from identities import issue
+from sglang_process import EngineProcess
 from sure_model import float16_and_untied, sure_prompt_of
 
 from thunderserve.demo_model import model_path
@@ -23,107 +22,16 @@ from thunderserve.kvlink.local_client import LocalClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from thunderserve.core.request import TransferReport, WireMode
 
-# Three engines start at once: a quarter of a minute on two idle cores, far more on busy ones.
-START_TIMEOUT_S = 300
-HOST = Path(__file__).with_name("host.py")
 MAX_TOKENS = 16
 
 
 def prompt_of(length: int) -> list[int]:
     """Token ids without pattern, the same at every run."""
     return [3 + (length * 7919 + place * place * 31) % 4000 for place in range(length)]
-
-
-class EngineProcess:
-    """An engine in a process of its own; see `host.py`."""
-
-    def __init__(
-        self,
-        model: Path,
-        socket_path: str,
-        phase: str,
-        degrees: tuple[int, int] = (1, 1),
-        batch: int = 1,
-    ) -> None:
-        tp, pp = degrees
-        # A batch of one: in larger ones rounding alone makes other tokens.
-        self._arguments = (str(model), socket_path, phase, str(tp), str(pp), str(batch))
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._first: dict[int, asyncio.Future[int]] = {}
-        self._count = 0
-
-    async def start(self) -> None:
-        """Wait until it serves."""
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(HOST),
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        ready = self._answers[0] = asyncio.get_running_loop().create_future()
-        self._reading = asyncio.create_task(self._read())
-        answer = await asyncio.wait_for(ready, START_TIMEOUT_S)
-        assert answer.get("result") == "ready", answer
-
-    def ask(self, do: str, **fields: Any) -> tuple[int, asyncio.Future[dict[str, Any]]]:
-        """Its number, and its answer to come."""
-        self._count += 1
-        self._first[self._count] = asyncio.get_running_loop().create_future()
-        answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
-        assert self.process.stdin is not None
-        line = json.dumps({"id": self._count, "do": do, **fields})
-        self.process.stdin.write(line.encode() + b"\n")
-        return self._count, answer
-
-    async def do(self, do: str, **fields: Any) -> Any:
-        """The result; fails the test on an error."""
-        answer = await self.ask(do, **fields)[1]
-        assert "result" in answer, answer
-        return answer["result"]
-
-    async def switch(self, phase: str) -> Any:
-        """Change the phase; SGLang may call itself busy for a moment after its last answer."""
-        async with asyncio.timeout(30):
-            while True:
-                answer = await self.ask("switch", phase=phase)[1]
-                if "EngineBusyError" not in answer.get("error", ""):
-                    assert "result" in answer, answer
-                    return answer["result"]
-
-    async def first_token(self, number: int) -> int:
-        """Of a prefill leg, as soon as it is known."""
-        return await asyncio.wait_for(self._first[number], 60)
-
-    async def stop(self) -> None:
-        """End it; kill it when it does not."""
-        with contextlib.suppress(TimeoutError, ProcessLookupError):
-            self.ask("stop")
-            await asyncio.wait_for(self.process.wait(), 30)
-        if self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
-        await self._reading
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
-            if not line.startswith(b"{"):
-                continue  # SGLang prints as well
-            answer = json.loads(line)
-            if "first" in answer:
-                self._first[answer["id"]].set_result(answer["first"])
-            else:
-                waiting = self._answers.pop(answer["id"])
-                if not waiting.done():
-                    waiting.set_result(answer)
-        for waiting in self._answers.values():
-            if not waiting.done():
-                waiting.set_result({"error": "the engine's process ended"})
 
 
 @dataclass
@@ -180,6 +88,16 @@ class Fleet:
         )
         return tokens, first, await prefill.worker.report(legs["room"])
 
+    async def usage(self) -> list[dict[str, int]]:
+        """SGLang's own books on both sides: tokens of KV cache, and requests."""
+        return [await group.engine.do("usage") for group in self.pair]
+
+    async def wait_usage(self, wanted: list[dict[str, int]]) -> None:
+        """SGLang publishes its books now and then."""
+        async with asyncio.timeout(30):
+            while await self.usage() != wanted:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
     async def swap(self) -> list[Any]:
         """Switch both groups to the other's phase."""
         prefill, decode = self.pair
@@ -215,7 +133,8 @@ async def start_group(
         sys.executable, "-m", "thunderserve.kvlink", "--log-level", "warning", *arguments
     )
     worker = LocalClient(settings["local_address"])
-    engine = EngineProcess(model, settings["engine_socket"], phase, degrees, batch)
+    log = folder / "engine.log"
+    engine = EngineProcess(model, settings["engine_socket"], phase, degrees, batch, log=log)
     return Group(engine, sidecar, worker, address, gate, degrees)
 
 
@@ -243,7 +162,7 @@ async def running_fleet(
             group = await start_group(folder / phase, model, phase, degrees, batch)
             stack.push_async_callback(stop_group, group)
             groups.append(group)
-        judge = EngineProcess(model, "", "COLOCATED", decode)
+        judge = EngineProcess(model, "", "COLOCATED", decode, log=folder / "judge.log")
         fleet = Fleet((groups[0], groups[1]), judge)
         engines = (groups[0].engine, groups[1].engine, judge)
         starts = [asyncio.create_task(engine.start()) for engine in engines]

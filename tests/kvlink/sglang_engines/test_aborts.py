@@ -96,18 +96,6 @@ class Legs:
             await self.groups[phase].engine.do("cancel", what=self._numbers[phase])
 
 
-async def usage(fleet: Any) -> list[dict[str, int]]:
-    return [await group.engine.do("usage") for group in fleet.pair]
-
-
-async def wait_usage(fleet: Any, wanted: list[dict[str, int]]) -> None:
-    """SGLang publishes its books now and then."""
-    async with asyncio.timeout(30):
-        while (found := await usage(fleet)) != wanted:
-            await asyncio.sleep(0.2)
-            assert found
-
-
 async def how_room_ended(group: Any, room: int) -> str:
     try:
         await asyncio.wait_for(group.worker.report(room), 30)
@@ -130,7 +118,7 @@ async def test_engines_are_as_before_when_a_thousand_requests_were_aborted_anywh
     for length in LENGTHS:
         await fleet.answer(length, WireMode.RAW16)
     await asyncio.sleep(1)
-    baseline, vitals_before = await usage(fleet), vitals(fleet)
+    baseline, vitals_before = await fleet.usage(), vitals(fleet)
     assert [books["requests"] for books in baseline] == [0, 0]
     ended: collections.Counter[str] = collections.Counter()
     turn, rooms = asyncio.Semaphore(AT_ONCE), itertools.count(100_000)
@@ -150,10 +138,10 @@ async def test_engines_are_as_before_when_a_thousand_requests_were_aborted_anywh
 
     await asyncio.gather(*(one() for _ in range(REQUESTS)))
 
-    await wait_usage(fleet, baseline)
+    await fleet.wait_usage(baseline)
     for length in LENGTHS:
         tokens, _, _ = await fleet.answer(length, WireMode.RAW16)
         assert tokens == await fleet.expected(length)
     with capsys.disabled():
-        print(f"\nKV usage {baseline} -> {await usage(fleet)}; {dict(ended)}")  # noqa: T201 - the record
+        print(f"\nKV usage {baseline} -> {await fleet.usage()}; {dict(ended)}")  # noqa: T201 - the record
         print(f"sidecars, descriptors and MB: {vitals_before} -> {vitals(fleet)}")  # noqa: T201 - same

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from engine_vitals import foreign_connections, shared_segments, tree, vitals
+from given_up import STAGES
 
 from thunderserve.core.request import WireMode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 pytestmark = [
     pytest.mark.sglang,
@@ -66,45 +70,39 @@ async def test_first_token_comes_when_the_transfer_has_not_ended(fleet: Any) -> 
     assert (await answer)["result"] == await fleet.expected(200)
 
 
-async def test_phases_swap_when_idle_and_swap_back(fleet: Any) -> None:
-    """Both groups serve in the other phase without loading weights again."""
+async def test_phases_swap_both_ways_and_nothing_of_the_old_ones_is_left(fleet: Any) -> None:
+    """Both serve in the other phase without loading weights again; threads and sockets end."""
+    held = []
     for _ in range(2):
-        switched = await fleet.swap()
-        assert [each["weight_loads"] for each in switched] == [1, 1]
-        for length in (64, 200):
-            tokens, _, _ = await fleet.answer(length, WireMode.RAW16)
-            assert tokens == await fleet.expected(length)
+        for _ in range(2):
+            switched = await fleet.swap()
+            assert [each["weight_loads"] for each in switched] == [1, 1]
+            for length in (64, 200):
+                tokens, _, _ = await fleet.answer(length, WireMode.RAW16)
+                assert tokens == await fleet.expected(length)
+        processes = [p for g in fleet.groups for p in (g.engine.process.pid, g.sidecar.pid)]
+        held.append(([vitals(pid) for pid in processes], shared_segments()))
 
-
-async def test_prefill_leg_ends_when_the_decode_leg_is_cancelled(fleet: Any) -> None:
-    """The room is aborted on both sides, nothing is held, and the next request is served."""
-    prefill, decode = fleet.pair
-    legs = await fleet.announced(64, WireMode.RAW16)
-    with decode.gate.closed():
-        number, cancelled = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
-        sending, answer = prefill.engine.ask("prefill", **legs)
-        await prefill.engine.first_token(sending)
-        await decode.engine.do("cancel", what=number)
-
-        assert "cancelled" in (await cancelled)["error"]
-        assert "TransferError" in (await answer)["error"]
-    assert (await fleet.answer(64, WireMode.RAW16))[0] == await fleet.expected(64)
-
-
-async def test_decode_leg_ends_when_the_prefill_group_is_away(fleet: Any) -> None:
-    """An address where no sidecar listens is an error that names it."""
-    _, decode = fleet.pair
-    legs = await fleet.announced(5, WireMode.RAW16) | {"peer": "127.0.0.1:9"}
-
-    _, answer = decode.engine.ask("decode", max_tokens=MAX_TOKENS, **legs)
-
-    assert "127.0.0.1:9" in (await answer)["error"]
-
-
-async def test_engines_listen_on_loopback_alone_when_serving(fleet: Any) -> None:
-    """SGLang's own sockets, which trust whoever connects, are never reachable from outside."""
+    assert held[1] == held[0]
     for group in fleet.groups:
-        root = psutil.Process(group.engine.process.pid)
-        for process in (root, *root.children(recursive=True)):
+        assert "Traceback" not in (log := group.engine.log.read_text()), log
+
+
+@pytest.mark.parametrize("give_up", STAGES)
+async def test_nothing_is_held_when_a_request_is_given_up(
+    fleet: Any, give_up: Callable[[Any, dict[str, Any]], Awaitable[None]]
+) -> None:
+    """SGLang's own books say so on both sides, and the next request gets its answer."""
+    await give_up(fleet, await fleet.announced(200, WireMode.RAW16))
+
+    await fleet.wait_usage([{"tokens": 0, "requests": 0}] * 2)
+    assert (await fleet.answer(200, WireMode.RAW16))[0] == await fleet.expected(200)
+
+
+async def test_engines_listen_on_loopback_and_speak_to_their_sidecars_alone(fleet: Any) -> None:
+    """SGLang's own sockets trust whoever connects; its own rendezvous of engines is not used."""
+    for group in fleet.groups:
+        for process in tree(group.engine.process.pid):
             for connection in process.net_connections("inet"):
                 assert connection.laddr.ip in {"127.0.0.1", "::1"}, (process.cmdline(), connection)
+        assert foreign_connections(group.engine.process.pid) == []

@@ -22,6 +22,7 @@ class ModelShape:
     Attributes:
         context_tokens: Prompt and answer together.
         kv_dtype: `bfloat16` or `float16`.
+        latent_attention: Its cache is not keys and values but what they are computed from (MLA).
     """
 
     layers: int
@@ -30,6 +31,7 @@ class ModelShape:
     vocab_tokens: int
     context_tokens: int
     kv_dtype: str
+    latent_attention: bool = False
 
     def check(self, prompt: Sequence[int], answer_tokens: int, context_tokens: int) -> None:
         """Refuse a prompt that cannot be served.
@@ -81,6 +83,7 @@ def read_model_shape(model_path: Path) -> ModelShape:
             vocab_tokens=int(config["vocab_size"]),
             context_tokens=int(config["max_position_embeddings"]),
             kv_dtype=str(config.get("torch_dtype") or config.get("dtype") or "bfloat16"),
+            latent_attention=bool(config.get("kv_lora_rank")),
         )
     except OSError as error:
         raise ConfigError(

@@ -108,8 +108,14 @@ class SglangEngine:
         """Start SGLang's processes; 10 to 40 s on a CPU.
 
         Raises:
-            EngineFailedError: They did not come up.
+            EngineFailedError: They did not come up, or cannot serve the model in this phase.
         """
+        self._others = own_children()
+        if phase in _SPLIT and self._model.latent_attention:
+            raise EngineFailedError(
+                f"{self._options.model_path}: kvlink does not carry the cache of multi-head latent "
+                f"attention (MLA), so it cannot serve in phase {phase}; it can be COLOCATED"
+            )
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             # A scheduler that meets an exception sends SIGQUIT, whose default is a core dump.
@@ -124,7 +130,6 @@ class SglangEngine:
             )
         )
         arguments = launch_arguments(self._options, phase, bootstrap_port)
-        self._others = own_children()
         try:
             self._runtime = await self._lifeline.run(lambda: self._launch(arguments))
         except EngineFailedError:
