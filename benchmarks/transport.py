@@ -69,16 +69,16 @@ async def serve(mode: str, folder: Path, _: float) -> dict[str, float]:
 
     async def take(stream: Stream) -> None:
         header, payload = memoryview(bytearray(HEADER_BYTES)), memoryview(bytearray(FRAME_BYTES))
-        meter, count = None, 0
+        meter, received = None, {"bytes": 0.0}
         try:
             while True:
                 await stream.read_into(header)
                 meter = meter or Meter()
                 await stream.read_into(payload)
-                count += FRAME_BYTES
+                received = meter.read(round(received["bytes"]) + FRAME_BYTES)  # to its last byte
         except StreamClosedError:
             if meter and not done.done():
-                done.set_result(meter.read(count))
+                done.set_result(received)
 
     served: list[Any] = []
     if mode != "tcp":

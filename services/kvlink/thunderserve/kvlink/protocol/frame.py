@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.protocol.blocks import Block
+from thunderserve.kvlink.protocol.checksum import crc32
 from thunderserve.kvlink.protocol.errors import (
     ChecksumError,
     FrameError,
@@ -92,7 +92,7 @@ def make_frame(
 ) -> FrameHeader:
     """The header for a payload, its checksum computed."""
     view = memoryview(payload)
-    crc = zlib.crc32(view)
+    crc = crc32(view)
     return FrameHeader(kind, wire_mode, fingerprint, room, block, view.nbytes, crc)
 
 
@@ -110,7 +110,7 @@ def encode_header(header: FrameHeader) -> bytes:
         header.payload_bytes,
         header.payload_crc,
     )
-    return packed + _CHECKSUM.pack(zlib.crc32(packed))
+    return packed + _CHECKSUM.pack(crc32(packed))
 
 
 def decode_header(data: Buffer, max_payload_bytes: int) -> FrameHeader:
@@ -133,7 +133,7 @@ def decode_header(data: Buffer, max_payload_bytes: int) -> FrameHeader:
             f"frame starts with {magic!r} version {version}; "
             f"this sidecar speaks {_MAGIC!r} version {PROTOCOL_VERSION}"
         )
-    if zlib.crc32(view[: _FIELDS.size]) != _CHECKSUM.unpack_from(view, _FIELDS.size)[0]:
+    if crc32(view[: _FIELDS.size]) != _CHECKSUM.unpack_from(view, _FIELDS.size)[0]:
         raise ChecksumError(f"the header of a frame that claims room {room} was damaged")
     if size > max_payload_bytes:
         raise FrameTooLargeError(
@@ -148,7 +148,7 @@ def decode_header(data: Buffer, max_payload_bytes: int) -> FrameHeader:
 def check_payload(header: FrameHeader, payload: Buffer) -> None:
     """Raises ChecksumError when the payload is not what the header promises."""
     view = memoryview(payload)
-    if view.nbytes != header.payload_bytes or zlib.crc32(view) != header.payload_crc:
+    if view.nbytes != header.payload_bytes or crc32(view) != header.payload_crc:
         raise ChecksumError(
             f"room {header.room}: the payload of a {header.kind.name} frame changed"
         )
