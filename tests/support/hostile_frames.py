@@ -13,6 +13,7 @@ from thunderserve.core.kv import KvLayout
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.codec import Int4Codec
 from thunderserve.kvlink.protocol import (
+    PROTOCOL_VERSION,
     Block,
     FrameHeader,
     FrameKind,
@@ -125,9 +126,9 @@ def _headers() -> Iterator[Attack]:
         return Attack(name, lambda s: s.page(0) + sealed(s.page(1), offset, new) + s.end, word)
 
     yield attack("other magic", 0, b"TSKW", "TSKV")
-    for version in (0, 2, 4, 0xFFFF):
+    for version in (0, PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1, 0xFFFF):
         yield attack(f"protocol version {version}", 4, struct.pack(">H", version), "version")
-    for kind in (0, 5, 255):
+    for kind in (0, len(FrameKind) + 1, 255):
         yield attack(f"kind {kind}", 6, bytes([kind]), "kind")
     for mode in (0, 3, 255):
         yield attack(f"wire mode {mode}", 7, bytes([mode]), "wire mode")
@@ -161,6 +162,7 @@ def _orders() -> Iterator[Attack]:
     yield Attack("pages overlap", lambda s: s.page(1) + s.pages(), "came before")
     yield Attack("aux twice", lambda s: s.aux + s.aux, "twice")
     yield Attack("COMMITTED from the sender", lambda s: s.frame(FrameKind.COMMITTED), "COMMITTED")
+    yield Attack("PROBE amid a room", lambda s: s.page(0) + s.frame(FrameKind.PROBE), "PROBE amid")
     yield Attack("another room amid this one's", lambda s: s.page(0) + _of_room(s, 999_999), "amid")
 
 

@@ -16,6 +16,7 @@ from thunderserve.kvlink.exchange import Exchange
 from thunderserve.kvlink.links import BULK_PROTOCOL, Links
 from thunderserve.kvlink.measuring import CodecSpeeds, LinkMeter, WireModes
 from thunderserve.kvlink.peers import Peers
+from thunderserve.kvlink.prober import Prober
 from thunderserve.kvlink.receiving import Receiving
 from thunderserve.kvlink.rooms import Rooms
 from thunderserve.kvlink.sending import Sending
@@ -72,9 +73,12 @@ async def serve(config: KvlinkConfig, stopping: asyncio.Event) -> None:
 
         peers = PeerServicer(exchange, sending)
         await _serve_peers(stack, config, credentials, peers, receiving)
-        await _serve_worker(stack, config, exchange)  # last: who can ask it finds all of it ready
-        overdue = asyncio.create_task(exchange.watch_overdue())
-        stack.callback(overdue.cancel)
+        meter = exchange.modes.meter
+        prober = Prober(links, meter, exchange.has_open_room, config.probe_after_s)
+        # Last: who can ask it finds all of it ready.
+        await _serve_worker(stack, config, LocalServicer(exchange, prober))
+        for work in (exchange.watch_overdue(), prober.run()):
+            stack.callback(asyncio.create_task(work).cancel)
         _log.info("ready: %s at %s", credentials.identity, config.peer_address)
         await stopping.wait()
 
@@ -101,10 +105,8 @@ async def _serve_peers(
 
 
 async def _serve_worker(
-    stack: contextlib.AsyncExitStack, config: KvlinkConfig, exchange: Exchange
+    stack: contextlib.AsyncExitStack, config: KvlinkConfig, servicer: LocalServicer
 ) -> None:
-    servicer = LocalServicer(exchange)
-
     def add(server: grpc.aio.Server) -> None:
         kvlink_pb2_grpc.add_LocalServiceServicer_to_server(servicer, server)
 

@@ -41,6 +41,8 @@ class KvlinkConfig:
         stall_timeout_s: A frame of which no byte comes for so long fails its room.
         transfer_timeout_s: From the first word about a room to its end.
         forget_after_s: How long an ended room can still be asked about.
+        probe_after_s: A link whose rate no transfer has told for so long is probed while it is
+            idle; 0: only when the worker asks.
     """
 
     local_address: str
@@ -57,6 +59,7 @@ class KvlinkConfig:
     stall_timeout_s: float = 10.0
     transfer_timeout_s: float = 120.0
     forget_after_s: float = 60.0
+    probe_after_s: float = 300.0
 
     def __post_init__(self) -> None:
         if not self.local_address.startswith("unix:"):
@@ -74,6 +77,10 @@ class KvlinkConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)
+        if self.probe_after_s < 0:
+            raise ConfigError(
+                f"probe_after_s is {self.probe_after_s}; it must be >= 0", param="probe_after_s"
+            )
         self._check_address()
 
     @property

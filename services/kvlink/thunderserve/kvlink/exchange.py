@@ -111,6 +111,10 @@ class Exchange:
         """Open a room and choose how it travels."""
         self.rooms.announce(number, mode, self.clock())
 
+    def has_open_room(self, peer_address: str) -> bool:
+        """Whether a transfer from or to a peer has begun or waits."""
+        return any(room.peer_address == peer_address for room in self.rooms.open_rooms())
+
     async def wait_ended(self, number: int) -> Room:
         """The room, once it is committed or aborted; raises NotFoundError for an unknown one."""
         room = self.rooms.get(number)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalClient"]
 
 _ANNOUNCE_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT_S = 30.0  # longer than the sidecar takes to give up
 
 
 class LocalClient:
@@ -80,6 +81,20 @@ class LocalClient:
         except grpc.aio.AioRpcError:
             return ()
         return tuple(measurement_from_proto(link) for link in answer.links)
+
+    async def probe(self, peer_address: str) -> LinkMeasurement:
+        """Measure the link to the sidecar at `host:port` now, with at most 4 MiB.
+
+        Raises:
+            PreconditionError: A transfer needs the link, or another one is being measured.
+            UnavailableError: The peer, or this sidecar, cannot be reached.
+        """
+        request = kvlink_pb2.ProbeLinkRequest(peer_address=peer_address)
+        try:
+            answer = await self._stub.ProbeLink(request, timeout=_PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return measurement_from_proto(answer)
 
     async def close(self) -> None:
         """Close the channel."""

@@ -110,6 +110,9 @@ class Receiving:
             while True:
                 await stream.read_into(header_bytes)
                 header = decode_header(header_bytes, self._buffers.buffer_bytes)
+                if header.kind is FrameKind.PROBE:
+                    await self._answer(header, stream, room)
+                    continue
                 room = self._enter(header, stream, room)
                 await self._take(room, header, stream)
                 if room.state is TransferState.COMMITTED:
@@ -121,6 +124,15 @@ class Receiving:
             if room is not None:  # our bug, and still the room must not wait for its timeout
                 self._exchange.abort(room, "the sidecar failed on a frame; its log says more")
             raise
+
+    async def _answer(self, probe: FrameHeader, stream: Stream, current: Room | None) -> None:
+        """A peer measures the way to here."""
+        if current is not None:
+            raise FrameError(f"room {current.number}: a PROBE amid its frames")
+        async with self._buffers.take(probe.payload_bytes) as payload:
+            await stream.read_into(payload, self._stall_timeout_s)
+            check_payload(probe, payload)
+        await stream.write(encode_header(make_frame(FrameKind.PROBE, probe.room, 0)))
 
     def _enter(self, header: FrameHeader, stream: Stream, current: Room | None) -> Room:
         """The room of a frame; a connection carries one room at a time."""

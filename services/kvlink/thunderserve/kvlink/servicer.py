@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from thunderserve.api.types.v1 import types_pb2
     from thunderserve.kvlink.exchange import Exchange
+    from thunderserve.kvlink.prober import Prober
     from thunderserve.kvlink.sending import Sending
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -84,8 +86,9 @@ class PeerServicer(kvlink_pb2_grpc.PeerServiceServicer):
 class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
     """What a worker asks of its own sidecar."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, prober: Prober) -> None:
         self._exchange = exchange
+        self._prober = prober
 
     async def AnnounceTransfer(  # noqa: N802 - gRPC's name
         self, request: kvlink_pb2.AnnounceTransferRequest, context: _Context
@@ -116,6 +119,15 @@ class LocalServicer(kvlink_pb2_grpc.LocalServiceServicer):
         del request, context
         links = map(measurement_to_proto, self._exchange.modes.measurements())
         return kvlink_pb2.ListLinksResponse(links=links)
+
+    async def ProbeLink(  # noqa: N802 - gRPC's name
+        self, request: kvlink_pb2.ProbeLinkRequest, context: _Context
+    ) -> types_pb2.LinkMeasurement:
+        """Measure a link now."""
+        del context
+        peer = _checked_address(request.peer_address)
+        await self._prober.probe(peer)
+        return measurement_to_proto(self._exchange.modes.measurement(peer))
 
 
 def _checked_address(address: str) -> str:

@@ -6,6 +6,7 @@ from thunderserve.kvlink.measuring.choice import Choice, choose_mode
 from thunderserve.kvlink.measuring.estimate import LinkEstimate, Window
 from thunderserve.kvlink.measuring.meter import LinkMeter
 from thunderserve.kvlink.measuring.modes import WireModes
+from thunderserve.kvlink.measuring.probe import Probe, probe_link
 from thunderserve.kvlink.measuring.speeds import CodecSpeeds
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "CodecSpeeds",
     "LinkEstimate",
     "LinkMeter",
+    "Probe",
     "Window",
     "WireModes",
     "choose_mode",
+    "probe_link",
 ]

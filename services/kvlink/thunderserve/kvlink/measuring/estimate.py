@@ -11,8 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.links import LinkMethod
+
+if TYPE_CHECKING:
+    from thunderserve.kvlink.measuring.probe import Probe
 
 __all__ = ["LinkEstimate", "Window"]
 
@@ -60,11 +65,13 @@ class LinkEstimate:
         bytes_per_s: 0 until a segment is full.
         rtt_s: 0 when unknown.
         measured_s: When the rate was last confirmed, by the clock of `add`.
+        method: What told the rate.
     """
 
     bytes_per_s: float = 0.0
     rtt_s: float = 0.0
     measured_s: float = 0.0
+    method: LinkMethod = LinkMethod.TRAFFIC
     _segments: tuple[float, ...] = ()
     _acked_bytes: int = 0
     _busy_s: float = 0.0
@@ -98,6 +105,21 @@ class LinkEstimate:
         # Nothing at all came through: that is an outage, not a slow link.
         return done._with_segment(acked / busy_s, now_s) if acked else done  # noqa: SLF001 - itself
 
+    def probed(self, probe: Probe, now_s: float) -> LinkEstimate:
+        """The estimate after a probe that found a rate; transfers go on from there."""
+        return replace(
+            self,
+            bytes_per_s=probe.bytes_per_s,
+            rtt_s=probe.rtt_s,
+            measured_s=now_s,
+            method=LinkMethod.PROBE,
+            _segments=(),
+            _acked_bytes=0,
+            _busy_s=0.0,
+            _sent_bytes=_RETRANSMIT_MEMORY * self._sent_bytes + probe.sent_bytes,
+            _repeated_bytes=_RETRANSMIT_MEMORY * self._repeated_bytes + probe.repeated_bytes,
+        )
+
     def _is_faster(self, window: Window) -> bool:
         if window.acked_bytes < _LEAST_LIMITED_BYTES:
             return False
@@ -115,6 +137,7 @@ class LinkEstimate:
             self,
             bytes_per_s=smooth,
             measured_s=now_s,
+            method=LinkMethod.TRAFFIC,
             _segments=segments,
             _sent_bytes=_RETRANSMIT_MEMORY * self._sent_bytes,
             _repeated_bytes=_RETRANSMIT_MEMORY * self._repeated_bytes,

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from thunderserve.kvlink.measuring.probe import Probe
+
 __all__ = ["LinkMeter", "window_between"]
 
 _ACTIVE_S = 0.02
 _IDLE_S = 0.25
 _MAX_PEERS = 64
+_USED_S = 3600.0  # whoever was sent nothing for so long may be gone
 # One connection was busy nearly all the time that any was, or nearly all the time there was.
 _ALONE_RATIO = 1.05
 _SATURATED_RATIO = 0.9
@@ -39,6 +42,7 @@ class LinkMeter:
         self._clock = clock
         self._estimates: dict[str, LinkEstimate] = {}
         self._connections: dict[int, tuple[str, socket.socket, TcpInfo]] = {}
+        self._used_s: dict[str, float] = {}
         self._looked_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -52,7 +56,11 @@ class LinkMeter:
         return {peer: found for peer, found in self._estimates.items() if found.known}
 
     def watch(self, peer: str, connection: socket.socket | None) -> None:
-        """Count a connection's bytes as of the link to `peer`, until it ends."""
+        """Count a connection's bytes as of the link to `peer`, until it ends.
+
+        Without a socket nothing is counted; a probe may still measure the link.
+        """
+        self._use(peer)
         if connection is None or (info := read_tcp_info(connection)) is None:
             return
         if connection.fileno() not in self._connections:
@@ -79,10 +87,34 @@ class LinkMeter:
                 self._keep(peer, self.estimate(peer).add(window, now_s))
         return bool(pairs)
 
+    def unconfirmed(self, for_s: float) -> list[str]:
+        """Peers that transfers went to lately, and whose rate nothing has told for so long."""
+        now_s = self._clock()
+        return [
+            peer
+            for peer, used_s in self._used_s.items()
+            if now_s - used_s < _USED_S
+            and not (self.estimate(peer).known and now_s - self._measured_s(peer) < for_s)
+        ]
+
+    def probed(self, peer: str, probe: Probe) -> None:
+        """A probe found a rate."""
+        self._keep(peer, self.estimate(peer).probed(probe, self._clock()))
+
+    def forget(self, peer: str) -> None:
+        """It cannot be reached: it is as if nothing had gone there, until something does."""
+        self._used_s.pop(peer, None)
+
     def close(self) -> None:
         """Look no more."""
         if self._task is not None:
             self._task.cancel()
+
+    def _use(self, peer: str) -> None:
+        self._used_s.pop(peer, None)
+        self._used_s[peer] = self._clock()  # the last place is the most recently used
+        if len(self._used_s) > _MAX_PEERS:
+            del self._used_s[next(iter(self._used_s))]
 
     def _keep(self, peer: str, estimate: LinkEstimate) -> None:
         if peer not in self._estimates and len(self._estimates) >= _MAX_PEERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thunderserve.core.links import LinkMeasurement, LinkMethod
+from thunderserve.core.links import LinkMeasurement
 from thunderserve.core.request import WireMode
 from thunderserve.kvlink.measuring.choice import Choice, choose_mode
 
@@ -82,18 +82,23 @@ class WireModes:
     def measurements(self) -> tuple[LinkMeasurement, ...]:
         """Every link whose rate is known and not stale, by peer."""
         now_s = self._clock()
-        unset = Choice(WireMode.DEFAULT, "")
         return tuple(
-            LinkMeasurement(
-                peer_address=peer,
-                bytes_per_s=found.bytes_per_s,
-                rtt_s=found.rtt_s,
-                retransmit_ratio=found.retransmit_ratio,
-                age_s=max(0.0, now_s - found.measured_s),
-                method=LinkMethod.TRAFFIC,
-                wire_mode=self._chosen.get(peer, unset).mode,
-                wire_reason=self._chosen.get(peer, unset).reason,
-            )
+            self.measurement(peer)
             for peer, found in sorted(self.meter.estimates.items())
             if now_s - found.measured_s < _STALE_S
+        )
+
+    def measurement(self, peer: str) -> LinkMeasurement:
+        """Of a link whose rate is known, however long ago it was measured."""
+        found = self.meter.estimate(peer)
+        chosen = self._chosen.get(peer, Choice(WireMode.DEFAULT, ""))
+        return LinkMeasurement(
+            peer_address=peer,
+            bytes_per_s=found.bytes_per_s,
+            rtt_s=found.rtt_s,
+            retransmit_ratio=found.retransmit_ratio,
+            age_s=max(0.0, self._clock() - found.measured_s),
+            method=found.method,
+            wire_mode=chosen.mode,
+            wire_reason=chosen.reason,
         )

@@ -38,7 +38,7 @@ __all__ = [
     "make_frame",
 ]
 
-PROTOCOL_VERSION = 3  # goes up with every change of the frames or of a codec's bytes
+PROTOCOL_VERSION = 4  # goes up with every change of the frames or of a codec's bytes
 Buffer = bytes | bytearray | memoryview
 _MAGIC = b"TSKV"
 _FIELDS = struct.Struct(">4sHBBQQ8I")
@@ -49,12 +49,17 @@ _MODES = {number: mode for mode, number in _MODE_NUMBERS.items()}
 
 
 class FrameKind(IntEnum):
-    """What a frame carries; COMMITTED alone goes back, from the receiver to the sender."""
+    """What a frame carries.
+
+    COMMITTED goes back from the receiver to the sender; PROBE, between rooms, is answered by an
+    empty one with its room's number, which means nothing else.
+    """
 
     PAGES = 1
     AUX = 2
     END = 3
     COMMITTED = 4
+    PROBE = 5
 
 
 @dataclass(frozen=True, slots=True)
