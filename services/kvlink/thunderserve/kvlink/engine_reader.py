@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
 
+from thunderserve.core.errors import TransferError
 from thunderserve.kvlink.protocol.message import Message, MessageKind, unpack_json
 
 if TYPE_CHECKING:
@@ -111,7 +113,8 @@ class EngineReader:
             if room in self._rooms:
                 self._events.on_pages(room, block, link.values(self._layout, slot, block))
         finally:
-            link.socket.send(Message(MessageKind.FREE, slot=slot))
+            with contextlib.suppress(TransferError):  # the sidecar is gone, as the next read says
+                link.socket.send(Message(MessageKind.FREE, slot=slot))
 
     def _give_up(self, room: int, reason: str) -> None:
         """Before the sidecar hears of it: it may have told already that the room is committed."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import (
@@ -106,11 +107,13 @@ class TlsPort:
                 next(iter(self._handshakes)).cancel("too many handshakes at once")
             task = loop.create_task(self._run(raw, f"{peer[0]}:{peer[1]}"))
             self._handshakes[task] = None
-            task.add_done_callback(self._forget)
+            task.add_done_callback(partial(self._forget, raw))
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, raw: socket.socket, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before it began, which closed nothing."""
         self._handshakes.pop(task, None)
         self._connections.discard(task)
+        raw.close()
 
     async def _run(self, raw: socket.socket, peer: str) -> None:
         stream = ByteStream()
@@ -123,7 +126,6 @@ class TlsPort:
             _log.log(level, "refused a connection from %s: %s", peer, refusal_reason(error))
             return
         except asyncio.CancelledError as error:
-            raw.close()
             _log.warning("refused a connection from %s: %s", peer, *error.args or ("stopping",))
             raise
         await self._serve(handler, stream, peer)
