@@ -48,7 +48,7 @@ layouts-test: setup ## Exchange KV cache between real SGLang engines in every pa
 	@.venv/bin/pytest -m layouts tests/kvlink/sglang_engines
 
 faults-test: setup ## Cut kvlink's connections at every byte, flip every bit; a quarter of an hour
-	@.venv/bin/pytest -m sweep tests/kvlink/faults
+	@.venv/bin/pytest -m sweep tests/kvlink
 
 INPUTS ?= 1000000
 fuzz: setup ## Feed kvlink's parsers INPUTS inputs each, led by coverage

@@ -263,6 +263,7 @@ def test_build_goes_on_when_nothing_compiles(
     assert "apt-get install g++" in capsys.readouterr().err
 
 
+@pytest.mark.sweep
 def test_scalar_code_is_clean_when_sanitizers_watch_it(tmp_path: Path) -> None:
     """Round trips and a few thousand mutated payloads, each in memory of its exact size."""
     module = runpy.run_path(str(BUILD))

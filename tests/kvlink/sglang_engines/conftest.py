@@ -194,7 +194,7 @@ ONE, TP2, PP2 = (1, 1), (2, 1), (1, 2)  # (tp, pp)
     scope="module",
     loop_scope="module",
     params=[
-        pytest.param((TP2, PP2), id="tp2-to-pp2"),
+        pytest.param((TP2, PP2), id="tp2-to-pp2", marks=pytest.mark.layouts),
         pytest.param((ONE, TP2), id="tp1-to-tp2", marks=pytest.mark.layouts),
         pytest.param((TP2, ONE), id="tp2-to-tp1", marks=pytest.mark.layouts),
         pytest.param((ONE, PP2), id="pp1-to-pp2", marks=pytest.mark.layouts),
