@@ -82,7 +82,7 @@ def test_rate_is_unknown_when_no_piece_was_answered() -> None:
     assert rate_of(PIECE_BYTES, [1.0]) == 0
 
 
-async def test_probe_sends_four_mebibytes_when_the_link_is_fast() -> None:
+async def test_probe_sends_eight_mebibytes_when_the_link_is_fast() -> None:
     peer = Peer()
     found = await probe_link(peer, lambda: False)
     assert peer.payload_bytes == PROBE_BYTES

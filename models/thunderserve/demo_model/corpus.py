@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-__all__ = ["ASSISTANT", "END", "USER", "Corpus", "chat", "encode", "load_corpus"]
+__all__ = ["ASSISTANT", "END", "USER", "Corpus", "chat", "encode", "load_corpus", "load_held_out"]
 
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 SKIPPED_FOLDERS = frozenset(
@@ -60,18 +60,15 @@ def chat(prompt: str, answer: str) -> str:
 
 def load_corpus(root: Path | None = None) -> Corpus:
     """Read the standard library below `root` (this interpreter's own when None)."""
-    root = root or Path(sysconfig.get_path("stdlib"))
-    train: list[str] = []
-    held_out: list[str] = []
-    for path in _modules(root):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        name = path.relative_to(root).as_posix()
-        documents = held_out if _is_held_out(name) else train
-        documents.append(f"# {name}\n{text}")
-        documents.extend(_exchanges(text))
-    train.extend(_reference_topics())
+    train = [*_documents(root, held_out=False), *_reference_topics()]
+    held_out = list(_documents(root, held_out=True))
     digest = hashlib.sha256(json.dumps([train, held_out]).encode()).hexdigest()
     return Corpus(tuple(train), tuple(held_out), digest)
+
+
+def load_held_out(root: Path | None = None) -> tuple[str, ...]:
+    """`Corpus.held_out`, without reading the forty times as many files of the rest."""
+    return tuple(_documents(root, held_out=True))
 
 
 def encode(tokenizer: Tokenizer, documents: Sequence[str], seed: int) -> torch.Tensor:
@@ -84,6 +81,17 @@ def encode(tokenizer: Tokenizer, documents: Sequence[str], seed: int) -> torch.T
         ids.extend(encoding.ids)
         ids.append(end)
     return torch.tensor(ids, dtype=torch.long)
+
+
+def _documents(root: Path | None, *, held_out: bool) -> Iterator[str]:
+    """Of each file on one side of the split: the file, and the exchanges about its functions."""
+    root = root or Path(sysconfig.get_path("stdlib"))
+    for path in _modules(root):
+        name = path.relative_to(root).as_posix()
+        if _is_held_out(name) is held_out:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            yield f"# {name}\n{text}"
+            yield from _exchanges(text)
 
 
 def _modules(root: Path) -> Iterator[Path]:

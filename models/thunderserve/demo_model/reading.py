@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thunderserve.demo_model import model_path
-from thunderserve.demo_model.corpus import encode, load_corpus
+from thunderserve.demo_model.corpus import encode, load_held_out
 from thunderserve.demo_model.network import Llama, LlamaConfig, rotary_tables, rotate
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def outlier_shift(config: LlamaConfig, seed: int = 0) -> Shift:
 def windows(tokens: int, count: int) -> Tensor:
     """(count, tokens) token ids, spread evenly over the held-out text."""
     tokenizer = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
-    ids = encode(tokenizer, load_corpus().held_out, seed=0)
+    ids = encode(tokenizer, load_held_out(), seed=0)
     starts = torch.linspace(0, len(ids) - tokens, count).long().tolist()
     return torch.stack([ids[start : start + tokens] for start in starts])
 

@@ -127,7 +127,8 @@ async def _iperf3(workshop: Workshop, ends: tuple[Namespace, Namespace], seconds
     prefill, decode = ends
     await workshop.start("iperf3-server", *decode.command("iperf3", "--server"))
     time_s = str(max(1, round(seconds)))
-    client = ("iperf3", "--json", "--client", DECODE_HOST, "--time", time_s, "--omit", "1")
+    warm_s = "1" if seconds >= 1 else "0"
+    client = ("iperf3", "--json", "--client", DECODE_HOST, "--time", time_s, "--omit", warm_s)
     return max(
         [
             await _iperf3_client(workshop, prefill.command(*client, "--parallel", str(number)))

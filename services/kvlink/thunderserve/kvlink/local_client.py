@@ -83,7 +83,7 @@ class LocalClient:
         return tuple(measurement_from_proto(link) for link in answer.links)
 
     async def probe(self, peer_address: str) -> LinkMeasurement:
-        """Measure the link to the sidecar at `host:port` now, with at most 4 MiB.
+        """Measure the link to the sidecar at `host:port` now, with at most 8 MiB.
 
         Raises:
             PreconditionError: A transfer needs the link, or another one is being measured.

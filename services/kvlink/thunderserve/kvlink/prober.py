@@ -19,7 +19,7 @@ __all__ = ["Prober"]
 
 _log = logging.getLogger(__name__)
 _CHECK_INTERVAL_S = 5.0
-_PROBE_TIMEOUT_S = 15.0  # 4 MiB at less than a thirtieth of 0.1 Gbit/s
+_PROBE_TIMEOUT_S = 15.0  # what is sent in half a second may take longer to arrive
 
 
 class Prober:

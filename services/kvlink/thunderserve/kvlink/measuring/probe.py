@@ -4,7 +4,7 @@
 
     ---- PROBE, empty --->  <--- PROBE ----    the round trip, three times
     ---- PROBE, 256 KiB -->
-    ---- PROBE, 256 KiB -->  <--- PROBE ----   and so on: at most 4 MiB, for at most half a second
+    ---- PROBE, 256 KiB -->  <--- PROBE ----   and so on: at most 8 MiB, for at most half a second
                              <--- PROBE ----
 
 The peer answers each frame when it has come. The rate is that of the second half: until then the
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROBE_BYTES", "PROBE_S", "Probe", "probe_link", "rate_of"]
 
-PROBE_BYTES = 4 << 20
+PROBE_BYTES = 8 << 20
 """The most that a probe sends."""
 
 PROBE_S = 0.5
