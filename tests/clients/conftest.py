@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
+from event_samples import ListsEvents
 from link_samples import ListsLinks
 
 from thunderserve.admin.main import main
@@ -120,7 +121,7 @@ FLIP = Flip("f1", "g2", Phase.DECODE, Phase.PREFILL, FlipStep.DONE, "", 0.5, 0.2
 
 
 @dataclass
-class FakeControl(ListsLinks, control_pb2_grpc.ControlServiceServicer):
+class FakeControl(ListsLinks, ListsEvents, control_pb2_grpc.ControlServiceServicer):
     """One fixed fleet; remembers what it was asked. Lists come one item to a page."""
 
     requests: list[Any] = field(default_factory=list)

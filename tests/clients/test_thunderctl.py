@@ -171,3 +171,16 @@ async def test_get_links_shows_rates_as_networks_are_sold(
         *("g0", "g2", "n0", "→", "n2", "8", "-", "0.000%", "90", "probe", "-", "-"),
     ]
     assert json.loads(data.out)[0]["measurement"]["bytes_per_s"] == 1.25e8
+
+
+async def test_audit_shows_what_somebody_asked_for_and_events_all(
+    thunderctl: Thunderctl, control: FakeControl, control_address: str
+) -> None:
+    """What control did by itself is an event, and nobody's deed; `--as` names the caller."""
+    every = await thunderctl("--control", control_address, "get", "events", "--as", "bob")
+    asked = await thunderctl("--control", control_address, "audit", "-o", "json")
+
+    assert [line.split()[0] for line in every.out.splitlines()] == ["EVENT", "8", "7"]
+    assert [event["actor"] for event in json.loads(asked.out)] == ['"ann@lab"']
+    assert control.callers[0] == "bob"
+    assert "@" in control.callers[1]

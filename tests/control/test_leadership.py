@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fleet_fakes import MODEL
 
+from thunderserve.control.journal import Journal
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.observer import Observer
 from thunderserve.control.publisher import Publisher
@@ -59,6 +60,11 @@ async def campaign(store: MemoryStore, name: str) -> AsyncIterator[Campaign]:
         await running.stop()
 
 
+def _publisher(store: MemoryStore, observer: Observer, leadership: Leadership) -> Publisher:
+    journal = Journal(store, KEYS, leadership, lambda: 0.0)
+    return Publisher(store, KEYS, observer, journal, lambda: 0.0)
+
+
 def proposed(epoch: int) -> Standing:
     return Standing(PlanView(Plan(epoch, "s", 0, MODEL, (), ()), ()), Intent())
 
@@ -106,7 +112,7 @@ async def test_publish_is_refused_when_the_leader_was_replaced_unknowingly() -> 
     async with campaign(store, "a:1") as first:
         await first.wait(lambda: first.leadership.leads)
         observer = Observer(store, KEYS)
-        publisher = Publisher(store, KEYS, observer, first.leadership, lambda: 0.0)
+        publisher = _publisher(store, observer, first.leadership)
         await publisher.publish(proposed(1))
         key = await store.get(KEYS.leader)
         assert key is not None
@@ -127,8 +133,8 @@ async def test_publish_is_refused_when_the_plan_was_replaced_meanwhile() -> None
     async with campaign(store, "a:1") as first:
         await first.wait(lambda: first.leadership.leads)
         mine, theirs = Observer(store, KEYS), Observer(store, KEYS)
-        await Publisher(store, KEYS, theirs, first.leadership, lambda: 0.0).publish(proposed(1))
-        publisher = Publisher(store, KEYS, mine, first.leadership, lambda: 0.0)
+        await _publisher(store, theirs, first.leadership).publish(proposed(1))
+        publisher = _publisher(store, mine, first.leadership)
         with pytest.raises(ConflictError):
             await publisher.publish(proposed(1))
         assert mine.standing == theirs.standing
@@ -142,13 +148,13 @@ async def test_advance_acknowledges_nothing_when_what_it_knows_is_stale() -> Non
     async with campaign(store, "a:1") as first:
         await first.wait(lambda: first.leadership.leads)
         mine, theirs = Observer(store, KEYS), Observer(store, KEYS)
-        publisher = Publisher(store, KEYS, theirs, first.leadership, lambda: 0.0)
+        publisher = _publisher(store, theirs, first.leadership)
         await publisher.publish(proposed(1))
         await mine.refresh()
         rules = Rules(MODEL, 1, lambda *_: pytest.fail("no worker"), lambda *_: ())
         steward = Steward(
             mine,
-            Publisher(store, KEYS, mine, first.leadership, lambda: 0.0),
+            _publisher(store, mine, first.leadership),
             first.leadership,
             rules,
             settle_s=0,

@@ -11,6 +11,7 @@ from fleet_fakes import MODEL, EqualWeightsPlanner, make_worker, weights
 
 from thunderserve.control.flip_run import FlipLimits
 from thunderserve.control.flips import Flips
+from thunderserve.control.journal import Journal
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.observer import Observer
 from thunderserve.control.publisher import Publisher
@@ -65,6 +66,7 @@ class Desk:
     store: MemoryStore
     observer: Observer
     leadership: Leadership
+    journal: Journal
     steward: Steward
     registry: Registry
     sessions: dict[str, MemberSession]
@@ -78,6 +80,7 @@ class Desk:
             self.observer,
             self.steward,
             self.leadership,
+            journal=self.journal,
             open_worker=lambda _: self.client,
             clock=lambda: 1000.0,
             new_id=lambda: "f",
@@ -136,13 +139,14 @@ async def running_desk() -> AsyncIterator[Desk]:
     store, planner = MemoryStore(), EqualWeightsPlanner()
     observer = Observer(store, KEYS)
     leadership = Leadership(store, KEYS.leader, "me", lease_ttl_s=5, on_change=observer.nudge)
-    publisher = Publisher(store, KEYS, observer, leadership, lambda: 1000.0)
+    journal = Journal(store, KEYS, leadership, lambda: 1000.0)
+    publisher = Publisher(store, KEYS, observer, journal, lambda: 1000.0)
     rules = Rules(MODEL, 3, planner.group_of, planner.routes)
     steward = Steward(observer, publisher, leadership, rules, settle_s=0)
     registry = Registry(store, KEYS, lease_ttl_s=5)
     members = {i: registry.open(make_worker(i)) for i in ("g0", "g1", "g2")}
     members["r0"] = registry.open(Router("r0", "i0", "a"))
-    desk = Desk(store, observer, leadership, steward, registry, members)
+    desk = Desk(store, observer, leadership, journal, steward, registry, members)
     loops = (observer.run(), leadership.run(), steward.run(), desk.flips.run())
     tasks = [asyncio.create_task(loop) for loop in loops]
     for group_id, phase in (("g0", PREFILL), ("g1", DECODE), ("g2", DECODE)):

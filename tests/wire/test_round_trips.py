@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thunderserve.core import fleet, kv, links, plan, request
+from thunderserve.core import events, fleet, kv, links, plan, request
 from thunderserve.core.plan import Phase
 from thunderserve.wire import enums, records
+from thunderserve.wire import events as events_wire
 from thunderserve.wire import fleet as fleet_wire
 from thunderserve.wire import kvlink as kvlink_wire
 from thunderserve.wire import links as links_wire
@@ -75,7 +76,9 @@ FLIP = fleet.Flip(
     total_s=1.5,
     plan_epoch=10,
     created_unix_s=1_700_000_000.5,
+    verify_s=0.125,
 )
+EVENT = events.Event(events.EventKind.FLIP, "g0", "why", '"me@here"', 7, 1_700_000_000.25)
 SAMPLING = request.SamplingParams(
     max_tokens=5,
     temperature=0.5,
@@ -128,6 +131,7 @@ ROUND_TRIPS: list[tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = [
         fleet_wire.group_status_to_proto,
         fleet_wire.group_status_from_proto,
     ),
+    (EVENT, events_wire.event_to_proto, events_wire.event_from_proto),
     (FLIP, fleet_wire.flip_to_proto, fleet_wire.flip_from_proto),
     (SAMPLING, requests_wire.sampling_to_proto, requests_wire.sampling_from_proto),
     (
@@ -164,6 +168,7 @@ ROUND_TRIPS: list[tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = [
     (WORKER, records.worker_to_record, records.worker_from_record),
     (ROUTER, records.member_to_record, records.member_from_record),
     (HEARTBEAT, records.heartbeat_to_record, records.heartbeat_from_record),
+    (EVENT, records.event_to_record, records.event_from_record),
     (FLIP, records.flip_to_record, records.flip_from_record),
 ]
 SPARSE: list[tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = [
@@ -220,7 +225,7 @@ def test_heartbeat_keeps_the_lease_when_a_link_makes_no_sense() -> None:
     assert fleet_wire.heartbeat_from_proto(message) == HEARTBEAT
 
 
-@pytest.mark.parametrize("noun", [PLAN, WORKER, FLIP])
+@pytest.mark.parametrize("noun", [PLAN, WORKER, FLIP, EVENT])
 def test_record_is_json_when_it_is_stored(noun: Any) -> None:
     """Someone who looks into the store can read it, and later fields do not break it."""
     to, back = next((to, back) for n, to, back in reversed(ROUND_TRIPS) if n is noun)
@@ -236,6 +241,7 @@ def test_record_is_json_when_it_is_stored(noun: Any) -> None:
         (links.LinkMethod, enums.link_method_to_proto, enums.link_method_from_proto),
         (request.FinishReason, enums.finish_reason_to_proto, enums.finish_reason_from_proto),
         (fleet.GroupState, enums.group_state_to_proto, enums.group_state_from_proto),
+        (events.EventKind, enums.event_kind_to_proto, enums.event_kind_from_proto),
         (fleet.FlipStep, enums.flip_step_to_proto, enums.flip_step_from_proto),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from thunderserve.admin.events import events
 from thunderserve.console.views import (
     flips_table,
     groups_table,
@@ -22,7 +23,7 @@ __all__ = ["application"]
 def application() -> typer.Typer:
     """The subcommands of `get`."""
     app = typer.Typer(no_args_is_help=True, help="Show what there is.")
-    for command in (nodes, groups, plan, routes, links, flips):
+    for command in (nodes, groups, plan, routes, links, flips, events):
         app.command()(command)
     return app
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thunderserve.admin import changes, get, pki, plans, store
+from thunderserve.admin import changes, events, get, pki, plans, store
 from thunderserve.admin.session import DEFAULT_CONTROL, Session, hoist_globals
 from thunderserve.console.ending import run_app
 from thunderserve.console.output import OutputFormat
@@ -46,6 +49,7 @@ def _application() -> typer.Typer:
     app.command("flip")(changes.flip)
     app.command("drain")(changes.drain)
     app.command("undrain")(changes.undrain)
+    app.command("audit")(events.audit)
     return app
 
 
@@ -65,5 +69,23 @@ def _begin(
         float | None,
         typer.Option(min=0.001, help="Seconds to wait for an answer; 30, longer for changes."),
     ] = None,
+    caller: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            envvar="THUNDERSERVE_CALLER",
+            help="Who makes changes, for `audit`; user@host unless given.",
+        ),
+    ] = "",
 ) -> None:
-    context.obj = Session(control=control, output=output, timeout_s=timeout)
+    context.obj = Session(
+        control=control, output=output, timeout_s=timeout, caller=caller or _user_at_host()
+    )
+
+
+def _user_at_host() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

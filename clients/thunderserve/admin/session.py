@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_CONTROL", "DEFAULT_TIMEOUT_S", "Session", "hoist_globals"]
 
 DEFAULT_CONTROL = "127.0.0.1:7700"
 DEFAULT_TIMEOUT_S = 30.0
-_GLOBALS = ("--control", "--output", "-o", "--timeout")
+_GLOBALS = ("--control", "--output", "-o", "--timeout", "--as")
 
 _Answer = TypeVar("_Answer")
 
@@ -30,11 +30,13 @@ class Session:
 
     Attributes:
         timeout_s: None leaves it to the command.
+        caller: Who asks.
     """
 
     control: str
     output: OutputFormat
     timeout_s: float | None
+    caller: str = ""
 
     def ask(
         self,
@@ -50,7 +52,9 @@ class Session:
         timeout_s = usual_timeout_s if self.timeout_s is None else self.timeout_s
 
         async def conversation() -> _Answer:
-            async with ControlClient(self.control, timeout_s=timeout_s) as control:
+            async with ControlClient(
+                self.control, timeout_s=timeout_s, caller=self.caller
+            ) as control:
                 return await question(control)
 
         return asyncio.run(conversation())

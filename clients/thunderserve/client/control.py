@@ -13,8 +13,10 @@ from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
 from thunderserve.client.failures import failure_of
 from thunderserve.core.errors import DeadlineError, InvalidArgumentError, UnavailableError
+from thunderserve.core.identity import CALLER_KEY
 from thunderserve.runtime.channel import open_channel
 from thunderserve.wire.enums import phase_to_proto
+from thunderserve.wire.events import event_from_proto
 from thunderserve.wire.fleet import flip_from_proto, group_status_from_proto, node_from_proto
 from thunderserve.wire.links import link_from_proto
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
+    from thunderserve.core.events import Event
     from thunderserve.core.fleet import Flip, GroupStatus, Node
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Plan
@@ -61,9 +64,11 @@ class ControlClient:
     Args:
         addresses: `host:port` of one replica, or of several with commas between.
         timeout_s: Deadline of every call.
+        caller: Who asks, for the record of changes; a client certificate outweighs it.
     """
 
-    def __init__(self, addresses: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, addresses: str, *, timeout_s: float = 30.0, caller: str = "") -> None:
+        self._metadata = ((CALLER_KEY, caller.encode("ascii", "replace").decode()),)
         self._timeout_s = timeout_s
         names = [name.strip() for name in addresses.split(",") if name.strip()]
         if not names:
@@ -188,6 +193,16 @@ class ControlClient:
             ]
         )
 
+    async def events(self) -> tuple[Event, ...]:
+        """What was written, when and for whom, newest first."""
+        return tuple(
+            [
+                event_from_proto(event)
+                async for page in self._pages("ListEvents", control_pb2.ListEventsRequest())
+                for event in page.events
+            ]
+        )
+
     async def drain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
         """Take a group out of the routes."""
         request = control_pb2.DrainGroupRequest(group_id=group_id, request_id=request_id)
@@ -258,7 +273,9 @@ class ControlClient:
 
     async def _ask(self, replica: _Replica, method: str, request: Any) -> Any:
         try:
-            return await getattr(replica.stub, method)(request, timeout=self._timeout_s)
+            return await getattr(replica.stub, method)(
+                request, timeout=self._timeout_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise failure_of(error, replica.peer, self._timeout_s) from None
 

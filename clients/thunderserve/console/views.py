@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from thunderserve.core.events import Event
     from thunderserve.core.fleet import Flip, GroupStatus, Node
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Group, Plan
 
 __all__ = [
+    "events_table",
     "flips_table",
     "groups_table",
     "links_table",
@@ -149,6 +151,12 @@ def plans_table(plans: Iterable[Plan]) -> Table:
     return make_table(("EPOCH>", "PUBLISHED", "STRATEGY", "GROUPS>", "ROUTES>", "REASON"), rows)
 
 
+def events_table(events: Iterable[Event]) -> Table:
+    """What was written, when and for whom."""
+    rows = ((e.number, _time(e.unix_s), e.actor, e.kind, e.subject, e.detail) for e in events)
+    return make_table(("EVENT>", "WHEN", "WHO", "WHAT", "ON", "DETAIL"), rows)
+
+
 def flips_table(flips: Iterable[Flip]) -> Table:
     """Flips, what each step took, and why one was rolled back."""
     rows = (
@@ -159,6 +167,7 @@ def flips_table(flips: Iterable[Flip]) -> Table:
             flip.step,
             f"{flip.drain_s:.2f}",
             f"{flip.switch_s:.2f}",
+            f"{flip.verify_s:.2f}",
             f"{flip.total_s:.2f}",
             flip.plan_epoch,
             flip.failure,
@@ -172,6 +181,7 @@ def flips_table(flips: Iterable[Flip]) -> Table:
         "STEP",
         "DRAIN s>",
         "SWITCH s>",
+        "VERIFY s>",
         "TOTAL s>",
         "EPOCH>",
         "FAILURE",

@@ -192,7 +192,14 @@ class FlipStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """One change of a group's phase, as it is recorded at every step."""
+    """One change of a group's phase, as it is recorded at every step.
+
+    Attributes:
+        drain_s: Until no request was in flight at the worker.
+        switch_s: The engine's change of phase.
+        verify_s: From there until control saw the group in its new phase.
+        total_s: From the first record to the last, publishing of both plans included.
+    """
 
     id: str
     group_id: str
@@ -205,6 +212,7 @@ class Flip:
     total_s: float = 0.0
     plan_epoch: int = 0
     created_unix_s: float = 0.0
+    verify_s: float = 0.0
 
     @property
     def ended(self) -> bool:

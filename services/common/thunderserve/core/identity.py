@@ -8,7 +8,10 @@ from enum import StrEnum
 
 from thunderserve.core.errors import InvalidArgumentError
 
-__all__ = ["Identity", "Role", "server_name"]
+__all__ = ["CALLER_KEY", "Identity", "Role", "server_name"]
+
+CALLER_KEY = "thunderserve-caller"
+"""Metadata of a call: the name that its caller gives."""
 
 # One label of a domain name, so that the identity can be one too.
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

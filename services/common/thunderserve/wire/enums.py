@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.types.v1 import types_pb2
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.events import EventKind
 from thunderserve.core.fleet import FlipStep, GroupState
 from thunderserve.core.links import LinkMethod
 from thunderserve.core.plan import Phase
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "event_kind_from_proto",
+    "event_kind_to_proto",
     "finish_reason_from_proto",
     "finish_reason_to_proto",
     "flip_step_from_proto",
@@ -58,6 +61,11 @@ _GROUP_STATES: dict[GroupState, control_pb2.GroupStatus.State] = {
     GroupState.DRAINED: control_pb2.GroupStatus.STATE_DRAINED,
     GroupState.FLIPPING: control_pb2.GroupStatus.STATE_FLIPPING,
     GroupState.LOST: control_pb2.GroupStatus.STATE_LOST,
+}
+_EVENT_KINDS: dict[EventKind, control_pb2.Event.Kind] = {
+    EventKind.PLAN: control_pb2.Event.KIND_PLAN,
+    EventKind.FLIP: control_pb2.Event.KIND_FLIP,
+    EventKind.RESTORE: control_pb2.Event.KIND_RESTORE,
 }
 _FLIP_STEPS: dict[FlipStep, control_pb2.Flip.Step] = {
     FlipStep.REROUTING: control_pb2.Flip.STEP_REROUTING,
@@ -129,6 +137,16 @@ def flip_step_to_proto(step: FlipStep) -> control_pb2.Flip.Step:
 def flip_step_from_proto(value: control_pb2.Flip.Step) -> FlipStep:
     """Raises InvalidArgumentError for an unknown step."""
     return _ours(_FLIP_STEPS, value, "step")
+
+
+def event_kind_to_proto(kind: EventKind) -> control_pb2.Event.Kind:
+    """Never unspecified."""
+    return _EVENT_KINDS[kind]
+
+
+def event_kind_from_proto(value: control_pb2.Event.Kind) -> EventKind:
+    """Raises InvalidArgumentError for an unknown kind."""
+    return _ours(_EVENT_KINDS, value, "kind")
 
 
 def _ours(table: Mapping[_Ours, _Theirs], value: _Theirs, param: str) -> _Ours:

@@ -213,6 +213,7 @@ def flip_to_proto(flip: Flip) -> control_pb2.Flip:
         total_s=flip.total_s,
         plan_epoch=flip.plan_epoch,
         create_time=timestamp_from_unix_s(flip.created_unix_s),
+        verify_s=flip.verify_s,
     )
 
 
@@ -230,6 +231,7 @@ def flip_from_proto(message: control_pb2.Flip) -> Flip:
         total_s=message.total_s,
         plan_epoch=message.plan_epoch,
         created_unix_s=unix_s_from_timestamp(message.create_time),
+        verify_s=message.verify_s,
     )
 
 

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 
 from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.types.v1 import types_pb2
+from thunderserve.wire.events import event_from_proto, event_to_proto
 from thunderserve.wire.fleet import (
     flip_from_proto,
     flip_to_proto,
@@ -21,11 +22,14 @@ from thunderserve.wire.fleet import (
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
+    from thunderserve.core.events import Event
     from thunderserve.core.fleet import Flip, Heartbeat, Member, Worker
     from thunderserve.core.plan import Plan
 
 __all__ = [
     "Record",
+    "event_from_record",
+    "event_to_record",
     "flip_from_record",
     "flip_to_record",
     "heartbeat_from_record",
@@ -92,12 +96,23 @@ def flip_from_record(record: Record) -> Flip:
     return flip_from_proto(_parsed(record, control_pb2.Flip()))
 
 
+def event_to_record(event: Event) -> Record:
+    """One write."""
+    return _to_record(event_to_proto(event))
+
+
+def event_from_record(record: Record) -> Event:
+    """One write."""
+    return event_from_proto(_parsed(record, control_pb2.Event()))
+
+
 _Message = (
     types_pb2.Plan
     | control_pb2.Worker
     | control_pb2.Hello
     | control_pb2.Heartbeat
     | control_pb2.Flip
+    | control_pb2.Event
 )
 
 

@@ -17,6 +17,7 @@ from thunderserve.api.control.v1.control_pb2_grpc import (
 from thunderserve.control.dumps import Dumps
 from thunderserve.control.flips import Flips
 from thunderserve.control.forwarding import Forwarder
+from thunderserve.control.journal import Journal
 from thunderserve.control.leadership import Leadership
 from thunderserve.control.membership_servicer import MembershipServicer
 from thunderserve.control.monitor.monitor import Monitor, MonitorSettings
@@ -120,9 +121,10 @@ class Replica:
             lease_ttl_s=config.leader_ttl_s,
             on_change=observer.nudge,
         )
-        publisher = Publisher(store, keys, observer, leadership, time.time)
+        journal = Journal(store, keys, leadership, time.time)
+        publisher = Publisher(store, keys, observer, journal, time.time)
         steward = _steward(config, planner, observer, publisher, leadership)
-        flips = _flips(store, keys, observer, steward, leadership)
+        flips = _flips(store, keys, observer, steward, leadership, journal=journal)
         monitor = _monitor(config, planner, feed, observer, leadership, steward, flips)
         registry = Registry(store, keys, lease_ttl_s=config.lease_ttl_s)
         operations = Operations(
@@ -151,12 +153,14 @@ class Replica:
             steward=steward,
             flips=flips,
             leadership=leadership,
+            journal=journal,
         )
         control = ControlServicer(
             observer=observer,
             publisher=publisher,
             flips=flips,
             operations=operations,
+            journal=journal,
             dumps=dumps,
             forwarder=Forwarder(leadership, observer, name),
         )
@@ -231,7 +235,13 @@ def _monitor_settings(config: ControlConfig) -> MonitorSettings:
 
 
 def _flips(
-    store: Store, keys: Keys, observer: Observer, steward: Steward, leadership: Leadership
+    store: Store,
+    keys: Keys,
+    observer: Observer,
+    steward: Steward,
+    leadership: Leadership,
+    *,
+    journal: Journal,
 ) -> Flips:
     return Flips(
         store,
@@ -239,6 +249,7 @@ def _flips(
         observer,
         steward,
         leadership,
+        journal=journal,
         open_worker=WorkerControl,
         clock=time.time,
         new_id=lambda: uuid.uuid4().hex[:12],

@@ -13,6 +13,7 @@ from thunderserve.control.records import (
     standing_from_value,
 )
 from thunderserve.core.errors import ConflictError, InvalidArgumentError, PreconditionError
+from thunderserve.core.events import Event, EventKind
 from thunderserve.core.fleet import FlipStep
 from thunderserve.runtime.store.base import Put
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thunderserve.control.flips import Flips
+    from thunderserve.control.journal import Journal
     from thunderserve.control.leadership import Leadership
     from thunderserve.control.observer import Observer
     from thunderserve.control.standing import Standing
@@ -41,7 +43,7 @@ class Restored:
 
 
 class Dumps:
-    """Dumps and restores; leases (members, the leader) are in no dump.
+    """Dumps and restores; leases (members, the leader) and events are in no dump.
 
     A restore writes the dump's old plans and flips where the store has none of that name, and then
     publishes what the dump's plan comes to with the workers that are alive, under a new epoch.
@@ -57,6 +59,7 @@ class Dumps:
         steward: Steward,
         flips: Flips,
         leadership: Leadership,
+        journal: Journal,
     ) -> None:
         self._model = model
         self._store = store
@@ -65,6 +68,7 @@ class Dumps:
         self._steward = steward
         self._flips = flips
         self._leadership = leadership
+        self._journal = journal
 
     @property
     def fleet(self) -> str:
@@ -72,10 +76,14 @@ class Dumps:
         return self._keys.fleet
 
     async def dump(self) -> dict[str, bytes]:
-        """Every lasting record by its key under the fleet's prefix."""
-        root = self._keys.root
+        """Every lasting record but events by its key under the fleet's prefix."""
+        root, events = self._keys.root, self._keys.events
         listing = await self._store.list(root)
-        return {e.key.removeprefix(root): e.value for e in listing.entries if not e.lease_id}
+        return {
+            entry.key.removeprefix(root): entry.value
+            for entry in listing.entries
+            if not (entry.lease_id or entry.key.startswith(events))
+        }
 
     async def restore(
         self, records: Mapping[str, bytes], *, allow_older: bool, validate_only: bool
@@ -106,7 +114,12 @@ class Dumps:
         if validate_only:
             return Restored(0, len(missing) + 1)
         for start in range(0, len(missing), WRITES_AT_ONCE):
-            await self._leadership.commit([], missing[start : start + WRITES_AT_ONCE])
+            some = missing[start : start + WRITES_AT_ONCE]
+            await self._journal.commit(
+                [],
+                some,
+                Event(EventKind.RESTORE, str(dumped.plan.epoch), f"{len(some)} records of a dump"),
+            )
         standing = await self._steward.advance(
             lambda intent: replace(intent, flipping=""),
             reason=f"restored from a dump of epoch {dumped.plan.epoch}",

@@ -163,6 +163,7 @@ class FlipRun:
                     await self._record(step=FlipStep.SWITCHING)
 
     async def _verify(self, client: WorkerClient) -> None:
+        switched_s = asyncio.get_running_loop().time()
         await self._record(step=FlipStep.VERIFYING)
         status = await client.status()
         if status.phase is not self.flip.to_phase or status.switching:
@@ -171,6 +172,8 @@ class FlipRun:
             raise UnavailableError(
                 f"no heartbeat in phase {self.flip.to_phase} within {self._limits.verify_s} s"
             )
+        verify_s = asyncio.get_running_loop().time() - switched_s
+        self.flip = replace(self.flip, verify_s=verify_s)
 
     async def _roll_back(self, failure: str) -> Flip:
         _log.warning("flip %s of %s is rolled back: %s", self.flip.id, self.flip.group_id, failure)

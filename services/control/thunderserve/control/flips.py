@@ -18,6 +18,7 @@ from thunderserve.core.errors import (
     ThunderServeError,
     UnavailableError,
 )
+from thunderserve.core.events import Event, EventKind
 from thunderserve.core.fleet import Flip, FlipStep
 from thunderserve.runtime.store.base import Put
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thunderserve.control.changes import AllowedFlip
+    from thunderserve.control.journal import Journal
     from thunderserve.control.leadership import Leadership
     from thunderserve.control.observer import Observer
     from thunderserve.control.steward import Steward
@@ -45,6 +47,7 @@ class Flips:
         observer: What is known.
         steward: Publishes plans.
         leadership: Only the leader flips.
+        journal: Writes the steps.
         open_worker: A client of the worker at an address.
         clock: Seconds since 1970.
         new_id: A fresh flip's id.
@@ -59,6 +62,7 @@ class Flips:
         steward: Steward,
         leadership: Leadership,
         *,
+        journal: Journal,
         open_worker: Callable[[str], WorkerClient],
         clock: Callable[[], float],
         new_id: Callable[[], str],
@@ -69,6 +73,7 @@ class Flips:
         self._observer = observer
         self._steward = steward
         self._leadership = leadership
+        self._journal = journal
         self._open_worker = open_worker
         self._clock = clock
         self._new_id = new_id
@@ -205,7 +210,8 @@ class Flips:
         )
 
     async def _record(self, flip: Flip) -> None:
-        await self._leadership.commit([], [Put(self._keys.flip(flip.id), flip_to_value(flip))])
+        put = Put(self._keys.flip(flip.id), flip_to_value(flip))
+        await self._journal.commit([], [put], Event(EventKind.FLIP, flip.group_id, _told(flip)))
 
     async def _ended(self, flip: Flip) -> Flip:
         phase = await self._settled_phase(flip.group_id)
@@ -234,3 +240,16 @@ class Flips:
             return status.phase
         finally:
             await client.close()
+
+
+def _told(flip: Flip) -> str:
+    """A step of a flip in one line; its seconds where it has ended."""
+    line = f"flip {flip.id} {flip.from_phase} -> {flip.to_phase}: {flip.step}"
+    if flip.failure:
+        line += f" ({flip.failure})"
+    if not flip.ended:
+        return line
+    return (
+        f"{line}; drain {flip.drain_s:.2f} s, switch {flip.switch_s:.2f} s, "
+        f"verify {flip.verify_s:.2f} s, total {flip.total_s:.2f} s"
+    )

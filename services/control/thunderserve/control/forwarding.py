@@ -9,7 +9,9 @@ import grpc
 from grpc_status import rpc_status
 
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceStub
+from thunderserve.control.callers import acting_for, caller_of
 from thunderserve.core.errors import UnreachableError
+from thunderserve.core.identity import CALLER_KEY
 from thunderserve.runtime.channel import open_channel
 from thunderserve.runtime.errors import error_from_rpc
 
@@ -41,7 +43,8 @@ def by_leader(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
     @functools.wraps(method)
     async def answered(self: _Forwarding, request: Any, context: _Context) -> Any:
         if not self.forwarder.is_due(context):
-            response = await method(self, request, context)
+            with acting_for(self.forwarder.caller(context)):
+                response = await method(self, request, context)
             self.forwarder.tell_epoch(context)
             return response
         return await self.forwarder.forward(method.__name__, request, context)
@@ -72,6 +75,12 @@ class Forwarder:
         elsewhere = self._leadership.leader not in {"", self._name}
         return elsewhere and not forwarded and not self._leadership.leads
 
+    def caller(self, context: _Context) -> str:
+        """Who asks, also where a follower passes the call on."""
+        metadata = dict(context.invocation_metadata() or ())
+        certified = context.auth_context().get("x509_subject_alternative_name", ())
+        return caller_of(metadata, certified, forwarded=_FORWARDED_BY in metadata)
+
     def tell_epoch(self, context: _Context) -> None:
         """Say with an answer which plan stood after it."""
         if self._observer.standing is not None:
@@ -89,7 +98,7 @@ class Forwarder:
             call = getattr(ControlServiceStub(channel), method)(
                 request,
                 timeout=context.time_remaining() or _LONGEST_S,
-                metadata=((_FORWARDED_BY, self._name),),
+                metadata=((_FORWARDED_BY, self._name), (CALLER_KEY, self.caller(context))),
             )
             try:
                 response = await call

@@ -15,12 +15,13 @@ from thunderserve.control.records import (
 )
 from thunderserve.control.standing import Standing
 from thunderserve.core.errors import ConflictError, NotFoundError
+from thunderserve.core.events import Event, EventKind
 from thunderserve.runtime.store.base import Delete, ModifiedAt, Put, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thunderserve.control.leadership import Leadership
+    from thunderserve.control.journal import Journal
     from thunderserve.control.observer import Observer
     from thunderserve.core.plan import Plan
     from thunderserve.runtime.store.base import Store
@@ -38,7 +39,7 @@ class Publisher:
         store: Where plans are.
         keys: The fleet's keys.
         observer: Knows what is published, and is told of what this writes.
-        leadership: Writes, while this replica leads.
+        journal: Writes, while this replica leads.
         clock: Seconds since 1970.
     """
 
@@ -47,13 +48,13 @@ class Publisher:
         store: Store,
         keys: Keys,
         observer: Observer,
-        leadership: Leadership,
+        journal: Journal,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._keys = keys
         self._observer = observer
-        self._leadership = leadership
+        self._journal = journal
         self._clock = clock
 
     async def publish(self, proposed: Standing, request_id: str = "") -> Standing:
@@ -80,7 +81,9 @@ class Publisher:
             lease_id = await self._store.grant_lease(REQUEST_MEMORY_S)
             value_of_request = request_to_value(plan.epoch)
             writes.append(Put(self._keys.request(request_id), value_of_request, lease_id))
-        revision = await self._leadership.commit([replaced], writes)
+        revision = await self._journal.commit(
+            [replaced], writes, Event(EventKind.PLAN, str(plan.epoch), plan.reason)
+        )
         if revision is None:
             await self._observer.refresh()
             raise ConflictError(f"plan {plan.epoch} was not published: something else was")

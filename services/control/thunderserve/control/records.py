@@ -8,6 +8,7 @@
     plan/current            the published plan, its workers, and what is wanted
     plan/history/<epoch>    published plans
     flips/<id>              a flip, step by step
+    events/<number>         what was written, when and for whom: the newest 1000
     requests/<id>           epoch of the plan that a request published              (leased)
 
 Every value but the leader's is a JSON object that names its `format`. A replica reads its own
@@ -27,11 +28,14 @@ from thunderserve.wire import records
 from thunderserve.wire.workloads import workload_from_record, workload_to_record
 
 if TYPE_CHECKING:
+    from thunderserve.core.events import Event
     from thunderserve.core.plan import Plan
 
 __all__ = [
     "FORMAT",
     "Keys",
+    "event_from_value",
+    "event_to_value",
     "flip_from_value",
     "flip_to_value",
     "member_from_value",
@@ -102,6 +106,15 @@ class Keys:
     def flip(self, flip_id: str) -> str:
         """A flip."""
         return f"{self.flips}{flip_id}"
+
+    @property
+    def events(self) -> str:
+        """Prefix of all events; later ones sort later."""
+        return self._under("events/")
+
+    def event(self, number: int) -> str:
+        """An event."""
+        return f"{self.events}{number:0{_EPOCH_DIGITS}d}"
 
     def request(self, request_id: str) -> str:
         """What a request came to."""
@@ -174,6 +187,16 @@ def flip_to_value(flip: Flip) -> bytes:
 def flip_from_value(value: bytes) -> Flip:
     """A flip."""
     return records.flip_from_record(_loaded(value))
+
+
+def event_to_value(event: Event) -> bytes:
+    """An event."""
+    return _dumped(records.event_to_record(event))
+
+
+def event_from_value(value: bytes) -> Event:
+    """An event."""
+    return records.event_from_record(_loaded(value))
 
 
 def request_to_value(epoch: int) -> bytes:

@@ -15,6 +15,7 @@ from thunderserve.control.paging import page_of
 from thunderserve.core.errors import InvalidArgumentError, NotFoundError
 from thunderserve.core.workload import Workload
 from thunderserve.wire.enums import phase_from_proto
+from thunderserve.wire.events import event_to_proto
 from thunderserve.wire.fleet import (
     flip_to_proto,
     group_status_to_proto,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from thunderserve.control.dumps import Dumps
     from thunderserve.control.flips import Flips
     from thunderserve.control.forwarding import Forwarder
+    from thunderserve.control.journal import Journal
     from thunderserve.control.observer import Observer
     from thunderserve.control.operations import Operations
     from thunderserve.control.publisher import Publisher
@@ -54,6 +56,7 @@ class ControlServicer(ControlServiceServicer):
         publisher: Publisher,
         flips: Flips,
         operations: Operations,
+        journal: Journal,
         dumps: Dumps,
         forwarder: Forwarder,
     ) -> None:
@@ -62,6 +65,7 @@ class ControlServicer(ControlServiceServicer):
         self._publisher = publisher
         self._flips = flips
         self._operations = operations
+        self._journal = journal
         self._dumps = dumps
 
     async def GetNode(
@@ -223,6 +227,17 @@ class ControlServicer(ControlServiceServicer):
         del context
         status = await self._operations.set_drained(request.group_id, drained=False)
         return group_status_to_proto(status)
+
+    async def ListEvents(
+        self, request: control_pb2.ListEventsRequest, context: _Context
+    ) -> control_pb2.ListEventsResponse:
+        """What was written, newest first."""
+        del context
+        events = await self._journal.events()
+        page, token = page_of(events, request.page_size, request.page_token)
+        return control_pb2.ListEventsResponse(
+            events=map(event_to_proto, page), next_page_token=token
+        )
 
     async def DumpStore(
         self, request: control_pb2.DumpStoreRequest, context: _Context
