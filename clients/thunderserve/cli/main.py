@@ -56,7 +56,9 @@ def _application() -> typer.Typer:
     app.command("load")(importlib.import_module("thunderserve.cli.load.command").command)
     bench = typer.Typer(no_args_is_help=True, help="Measure a part of the system.")
     bench.command("kvlink")(importlib.import_module("thunderserve.cli.bench.kvlink").command)
-    bench.callback()(lambda: None)  # a command of its own name, though it is the only one
+    bench.command("failover")(
+        importlib.import_module("thunderserve.cli.bench.failover.command").command
+    )
     app.add_typer(bench, name="bench")
     for name, summary in _SERVICES.items():
         # `--help` too is the service's own.

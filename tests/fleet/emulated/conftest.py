@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
-from thunderserve.cli.emulated.faults import Faults
-from thunderserve.cli.emulated.fleet import EmulatedFleet
 from thunderserve.cli.emulated.options import EmulatedOptions, KvlinkKind
 from thunderserve.cli.emulated.planned import problem_and_plan
-from thunderserve.cli.load.ask import GrpcAsker
-from thunderserve.cli.load.expected import VOCABULARY
-from thunderserve.cli.load.history import History
-from thunderserve.cli.load.player import play
-from thunderserve.core.trace import sample_trace
+from thunderserve.cli.emulated.scene import Scene, staged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -26,26 +17,6 @@ if TYPE_CHECKING:
 
     from thunderserve.control.planner.problem import Problem
     from thunderserve.core.plan import Plan
-
-TIMEOUT_S = 60.0
-
-
-class Scene:
-    """A fleet, what may be broken in it, and the history of what clients saw."""
-
-    def __init__(self, fleet: EmulatedFleet) -> None:
-        self.fleet = fleet
-        self.history = History(lambda: time.monotonic() * fleet.options.speed)
-        self.faults = Faults(fleet, self.history)
-
-    async def load(self, requests: int, rate_rps: float | None = None) -> None:
-        """So many requests of the planned workload; returns when all have ended."""
-        workload = self.fleet.problem.workload
-        workload = workload if rate_rps is None else workload.with_rate(rate_rps)
-        trace = sample_trace(workload, requests=requests)
-        async with GrpcAsker(self.fleet.layout.router.address, TIMEOUT_S) as asker:
-            speed = self.fleet.options.speed
-            await play(trace, asker, self.history, speed=speed, vocabulary=VOCABULARY)
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +35,7 @@ def stage(
     async def start(
         speed: float = 10.0, kvlink: KvlinkKind = KvlinkKind.MODELLED
     ) -> AsyncIterator[Scene]:
-        options = EmulatedOptions(speed=speed, kvlink=kvlink)
-        with TemporaryDirectory(prefix="thunderserve-") as run:
-            async with EmulatedFleet(options, *planned, Path(run)) as fleet:
-                await fleet.start()
-                yield Scene(fleet)
+        async with staged(EmulatedOptions(speed=speed, kvlink=kvlink), *planned) as scene:
+            yield scene
 
     return start

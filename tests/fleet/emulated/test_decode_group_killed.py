@@ -10,6 +10,7 @@ from thunderserve.cli.load.history import Ending
 from thunderserve.cli.load.invariants import violations
 from thunderserve.cli.load.player import watch_plans
 from thunderserve.core.plan import Phase
+from thunderserve.core.trace import sample_trace
 
 
 async def test_killed_decode_group_loses_and_repeats_nothing(stage: Any) -> None:
@@ -20,7 +21,9 @@ async def test_killed_decode_group_loses_and_repeats_nothing(stage: Any) -> None
         watching = asyncio.create_task(
             watch_plans(scene.history, layout.control.address, layout.router.address)
         )
-        loading = asyncio.create_task(scene.load(100))
+        loading = asyncio.create_task(
+            scene.load(sample_trace(scene.fleet.problem.workload, requests=100))
+        )
         await until(lambda: any(len(r.tokens) > 1 for r in scene.history.requests[10:]))
         epoch = scene.history.plans[-1].epoch
         killed_s = await scene.faults.kill(victim)

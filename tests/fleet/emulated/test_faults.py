@@ -13,9 +13,10 @@ from thunderserve.cli.load.history import Ending
 from thunderserve.cli.load.invariants import violations
 from thunderserve.cli.load.player import watch_plans
 from thunderserve.core.plan import Phase
+from thunderserve.core.trace import sample_trace
 
 if TYPE_CHECKING:
-    from conftest import Scene  # type: ignore[import-not-found]  # pytest's own path
+    from thunderserve.cli.emulated.scene import Scene
 
 
 pytestmark = pytest.mark.scenarios
@@ -62,7 +63,9 @@ async def test_clients_notice_nothing(stage: Any, break_it: Any) -> None:
         watching = asyncio.create_task(
             watch_plans(scene.history, layout.control.address, layout.router.address)
         )
-        loading = asyncio.create_task(scene.load(50))
+        loading = asyncio.create_task(
+            scene.load(sample_trace(scene.fleet.problem.workload, requests=50))
+        )
         while not scene.history.requests:  # noqa: ASYNC110 - sent by a task
             await asyncio.sleep(0.01)
         await break_it(scene)

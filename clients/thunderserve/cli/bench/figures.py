@@ -113,6 +113,14 @@ class Figures:
         """Say why there are none; those that are there stay."""
         self.missing |= {name: reason for name in names if name not in self.values}
 
+    def reasons(self) -> list[str]:
+        """A line for each reason, with the figures that it cost."""
+        lines = []
+        for reason in dict.fromkeys(self.missing.values()):
+            names = [name for name, why in self.missing.items() if why == reason]
+            lines.append(f"thunderserve: no {', '.join(names)}: {reason}")
+        return lines
+
     def flat(self) -> dict[str, Value | None]:
         """Every figure by name; None where there is no value."""
         return {**self.values, **dict.fromkeys(self.missing)}

@@ -19,8 +19,8 @@ from typing import Annotated
 
 import typer
 
+from thunderserve.cli.bench.parts import parts_named
 from thunderserve.console.output import OutputFormat, say, write
-from thunderserve.core.errors import InvalidArgumentError
 
 __all__ = ["Part", "command"]
 
@@ -48,26 +48,14 @@ def command(
     ] = OutputFormat.TABLE,
 ) -> None:
     """Measure the KV wire: codec, quality, and transfers over links that are built for it."""
-    parts = parts_named(only)
+    parts = parts_named(Part, only)
     from thunderserve.cli.bench.figures import Effort  # noqa: PLC0415 - `--help` is quick
     from thunderserve.cli.bench.measure import measure  # noqa: PLC0415 - as above
     from thunderserve.cli.bench.report import draw_figures, figures_table  # noqa: PLC0415 - as above
 
     figures = measure(parts, Effort.quick() if quick else Effort(), compiled=not quick)
-    for reason in dict.fromkeys(figures.missing.values()):
-        names = [name for name, why in figures.missing.items() if why == reason]
-        say(f"thunderserve: no {', '.join(names)}: {reason}")
+    for line in figures.reasons():
+        say(line)
     if figure is not None:
         draw_figures(figure, figures)
     write(figures.flat(), figures_table(figures), output)
-
-
-def parts_named(only: str) -> tuple[Part, ...]:
-    """All parts, or those of a list; InvalidArgumentError for a name that is none."""
-    if not only:
-        return tuple(Part)
-    try:
-        return tuple(Part(name.strip()) for name in only.split(","))
-    except ValueError as error:
-        known = ", ".join(Part)
-        raise InvalidArgumentError(f"--only {only}: the parts are {known}", param="only") from error

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from thunderserve.cli.bench.kvlink import Part
     from thunderserve.cli.bench.links import BenchLink
 
-__all__ = ["Step", "measure", "run_steps"]
+__all__ = ["Step", "ended_by_sigterm", "measure", "run_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def measure(parts: Sequence[Part], effort: Effort, *, compiled: bool) -> Figures
     from thunderserve.cli.bench.machine import describe_machine  # noqa: PLC0415 - imports the codec
 
     steps = [step for part in parts for step in _steps(effort, compiled=compiled)[part]]
-    with _ended_by_sigterm(), _compiler_cache():
+    with ended_by_sigterm(), _compiler_cache():
         figures = run_steps(steps)
     figures.add(describe_machine())
     return figures
@@ -139,7 +139,7 @@ def _link(link: BenchLink, effort: Effort) -> dict[str, float]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends what runs as Ctrl-C does, so that it is cleaned up."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -35,6 +35,13 @@ class Faults:
             await member.kill()
         return at_s
 
+    async def kill_node(self, node: str) -> tuple[str, ...]:
+        """Kill every group of a host; returns them."""
+        groups = tuple(g.id for g in self._fleet.plan.groups if g.gpus[0].node == node)
+        for group in groups:
+            await self.kill(group)
+        return groups
+
     def restart(self, name: str) -> float:
         """Start again what was killed or stopped: a new process, with nothing remembered."""
         at_s = self._history.note_fault(f"restart {name}")

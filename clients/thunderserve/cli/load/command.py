@@ -49,12 +49,13 @@ def command(
     """
     import uvloop  # noqa: PLC0415 - `--help` is quick
 
+    from thunderserve.cli.load.arrivals import named_arrivals  # noqa: PLC0415 - as above
     from thunderserve.cli.load.expected import expected_tokens  # noqa: PLC0415 - as above
     from thunderserve.cli.load.invariants import violations  # noqa: PLC0415 - as above
     from thunderserve.cli.load.summary import summarise, summary_table  # noqa: PLC0415 - as above
     from thunderserve.core.slo import Slo, default_slo  # noqa: PLC0415 - as above
 
-    trace = _trace(workload, rate, duration, seed)
+    trace = named_arrivals(workload, rate, duration, seed)
     say(f"{len(trace.requests)} requests in {trace.duration_s / speed:.0f} s")
     model, history = uvloop.run(_play(trace, against, speed, seed))
     bounds = default_slo(model)
@@ -66,31 +67,6 @@ def command(
     write(summary, summary_table(summary), output)
     if broken:
         raise typer.Exit(1)
-
-
-def _trace(workload: str, rate: float | None, duration_s: float, seed: int) -> Trace:
-    """The arrivals of so many seconds.
-
-    Raises:
-        InvalidArgumentError: There are fewer than two.
-    """
-    from dataclasses import replace  # noqa: PLC0415 - as above
-
-    from thunderserve.cli.planning.files import read_trace_file  # noqa: PLC0415 - as above
-    from thunderserve.core.trace import sample_trace  # noqa: PLC0415 - as above
-    from thunderserve.core.workload import WORKLOADS  # noqa: PLC0415 - as above
-
-    if workload in WORKLOADS:
-        chosen = WORKLOADS[workload]
-        chosen = chosen if rate is None else chosen.with_rate(rate)
-        trace = sample_trace(
-            chosen, requests=2 + round(4 * chosen.rate_rps * duration_s), seed=seed
-        )
-    else:
-        trace = read_trace_file(workload, WORKLOADS)
-        trace = trace if rate is None else trace.with_rate(rate)
-    until_s = trace.requests[0].arrival_s + duration_s
-    return replace(trace, requests=tuple(r for r in trace.requests if r.arrival_s <= until_s))
 
 
 async def _play(trace: Trace, against: str, speed: float, seed: int) -> tuple[str, History]:

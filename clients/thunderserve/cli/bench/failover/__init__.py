@@ -1,0 +1,1 @@
+"""`thunderserve bench failover`: what failures, flips and shifts cost those who are served."""
