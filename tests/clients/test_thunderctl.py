@@ -13,7 +13,8 @@ from thunderserve.core.fleet import FlipStep
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import FakeControl, Program, Thunderctl  # type: ignore[import-not-found]  # pytest's own path
+    from conftest import Program, Thunderctl  # type: ignore[import-not-found]  # pytest's own path
+    from operated_control import FakeControl
 
 
 async def test_get_groups_shows_a_table_when_nothing_else_is_asked(

@@ -19,7 +19,8 @@ from thunderserve.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from conftest import FakeControl, Program, Thunderctl  # type: ignore[import-not-found]  # pytest's own path
+    from conftest import Program, Thunderctl  # type: ignore[import-not-found]  # pytest's own path
+    from operated_control import FakeControl
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ __all__ = ["drain", "flip", "undrain"]
 FLIP_MARGIN_S = 90.0
 
 _Group = Annotated[str, typer.Argument(help="The group's id.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check that it is allowed and change nothing.")
+]
 
 
 class PhaseName(StrEnum):
@@ -40,9 +43,7 @@ def flip(
     drain_timeout: Annotated[
         float, typer.Option(min=0.0, help="Seconds that requests in flight may take to finish.")
     ] = 30.0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check that it is allowed and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Change a group's phase without loading weights; returns when the flip has ended."""
     result = context.obj.ask(
@@ -64,17 +65,23 @@ def flip(
         raise typer.Exit(1)
 
 
-def drain(context: typer.Context, group: _Group) -> None:
+def drain(context: typer.Context, group: _Group, *, dry_run: DryRun = False) -> None:
     """Take a group out of the routes; requests in flight finish."""
     status: GroupStatus = context.obj.ask(
-        lambda control: control.drain(group, request_id=str(uuid.uuid4()))
+        lambda control: control.drain(group, validate_only=dry_run, request_id=str(uuid.uuid4()))
     )
-    context.obj.show(status, groups_table([status]))
+    _show(context, status, "drained", dry_run=dry_run)
 
 
-def undrain(context: typer.Context, group: _Group) -> None:
+def undrain(context: typer.Context, group: _Group, *, dry_run: DryRun = False) -> None:
     """Put a drained group back into the routes."""
     status: GroupStatus = context.obj.ask(
-        lambda control: control.undrain(group, request_id=str(uuid.uuid4()))
+        lambda control: control.undrain(group, validate_only=dry_run, request_id=str(uuid.uuid4()))
     )
+    _show(context, status, "put back", dry_run=dry_run)
+
+
+def _show(context: typer.Context, status: GroupStatus, done: str, *, dry_run: bool) -> None:
+    if dry_run:
+        say(f"{status.group.id} can be {done}, and would stand like this; nothing was changed")
     context.obj.show(status, groups_table([status]))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from thunderserve.admin.events import events
+from thunderserve.admin.session import Watch  # noqa: TC001 - typer reads signatures at run time
 from thunderserve.console.views import (
     flips_table,
     groups_table,
@@ -28,40 +29,40 @@ def application() -> typer.Typer:
     return app
 
 
-def nodes(context: typer.Context) -> None:
+def nodes(context: typer.Context, *, watch: Watch = False) -> None:
     """Show every host with its GPUs and groups."""
-    found = context.obj.ask(lambda control: control.nodes())
-    context.obj.show(found, nodes_table(found))
+    context.obj.report(lambda control: control.nodes(), nodes_table, watch=watch)
 
 
-def groups(context: typer.Context) -> None:
+def groups(context: typer.Context, *, watch: Watch = False) -> None:
     """Show every group with its worker and state."""
-    found = context.obj.ask(lambda control: control.groups())
-    context.obj.show(found, groups_table(found))
+    context.obj.report(lambda control: control.groups(), groups_table, watch=watch)
 
 
 def plan(
     context: typer.Context,
+    *,
     epoch: Annotated[int, typer.Option(min=0, help="0 is the current plan.")] = 0,
+    watch: Watch = False,
 ) -> None:
     """Show a plan; with `-o json` in the form that `plan apply` reads."""
-    found = context.obj.ask(lambda control: control.plan(epoch))
-    context.obj.show(plan_to_mapping(found), plan_table(found))
+    context.obj.report(
+        lambda control: control.plan(epoch), plan_table, data=plan_to_mapping, watch=watch
+    )
 
 
-def routes(context: typer.Context) -> None:
+def routes(context: typer.Context, *, watch: Watch = False) -> None:
     """Show the current plan's routes."""
-    found = context.obj.ask(lambda control: control.plan())
-    context.obj.show(found.routes, routes_table(found))
+    context.obj.report(
+        lambda control: control.plan(), routes_table, data=lambda plan: plan.routes, watch=watch
+    )
 
 
-def links(context: typer.Context) -> None:
+def links(context: typer.Context, *, watch: Watch = False) -> None:
     """Show measured links between groups, and how KV that is left to the sidecar travels there."""
-    found = context.obj.ask(lambda control: control.links())
-    context.obj.show(found, links_table(found))
+    context.obj.report(lambda control: control.links(), links_table, watch=watch)
 
 
-def flips(context: typer.Context) -> None:
+def flips(context: typer.Context, *, watch: Watch = False) -> None:
     """Show recorded flips."""
-    found = context.obj.ask(lambda control: control.flips())
-    context.obj.show(found, flips_table(found))
+    context.obj.report(lambda control: control.flips(), flips_table, watch=watch)

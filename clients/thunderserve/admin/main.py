@@ -12,6 +12,7 @@ import typer
 
 from thunderserve.admin import changes, events, get, pki, plans, store
 from thunderserve.admin.session import DEFAULT_CONTROL, Session, hoist_globals
+from thunderserve.admin.top import top
 from thunderserve.console.ending import run_app
 from thunderserve.console.output import OutputFormat
 
@@ -50,6 +51,7 @@ def _application() -> typer.Typer:
     app.command("drain")(changes.drain)
     app.command("undrain")(changes.undrain)
     app.command("audit")(events.audit)
+    app.command("top")(top)
     return app
 
 

@@ -1,21 +1,29 @@
-"""`thunderctl plan`: search for a plan, apply one, look back."""
+"""`thunderctl plan`: search for a plan, compare, apply one, look back, go back."""
 
 from __future__ import annotations
 
 import json
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer reads the signature at run time
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thunderserve.console.change_views import Comparison, comparison_view
 from thunderserve.console.output import say
 from thunderserve.console.views import plan_table, plans_table
 from thunderserve.core.errors import InvalidArgumentError
+from thunderserve.core.fleet import FlipStep
 from thunderserve.core.plan_file import plan_from_mapping, plan_to_mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from thunderserve.client.control import ControlClient
+    from thunderserve.core.fleet import Flip
     from thunderserve.core.plan import Plan
 
 __all__ = ["application", "read_plan"]
@@ -27,8 +35,8 @@ COMPUTE_TIMEOUT_S = 120.0
 
 def application() -> typer.Typer:
     """The subcommands of `plan`."""
-    app = typer.Typer(no_args_is_help=True, help="Search for a plan, apply one, look back.")
-    for command in (compute, apply, history):
+    app = typer.Typer(no_args_is_help=True, help="Search for a plan, compare, apply, go back.")
+    for command in (compute, diff, apply, rollback, history):
         app.command()(command)
     return app
 
@@ -82,6 +90,63 @@ def apply(
         usual_timeout_s=APPLY_TIMEOUT_S,
     )
     say(f"{file} can be applied" if dry_run else f"published as epoch {applied.epoch}")
+    context.obj.show(plan_to_mapping(applied), plan_table(applied))
+
+
+def diff(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="A plan file; - reads stdin.", allow_dash=True)
+    ] = None,
+    *,
+    epoch: Annotated[int, typer.Option(min=0, help="A published plan instead of a file.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Requests per second; 0: the workload planned for.")
+    ] = 0.0,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Mean prompt length.")] = 512,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Mean answer length.")] = 128,
+) -> None:
+    """Show what another plan would change, and what the cost model expects of both."""
+    if (file is None) == (epoch == 0):
+        raise InvalidArgumentError("compare with a plan file or with --epoch, one of both")
+    other = None if file is None else read_plan(file)
+
+    async def compared(control: ControlClient) -> Comparison:
+        async def predicted(plan: Plan) -> Plan:
+            return await control.predict_plan(
+                plan, rate_rps=rate, prompt_tokens=prompt_tokens, output_tokens=output_tokens
+            )
+
+        now = await predicted(await control.plan())
+        then = await predicted(other or await control.plan(epoch))
+        return Comparison.of(now, then, mean_flip_s(await control.flips()))
+
+    context.obj.report(compared, comparison_view)
+
+
+def mean_flip_s(flips: Iterable[Flip]) -> float | None:
+    """Seconds that finished flips took on average; None when there was none."""
+    took = [flip.total_s for flip in flips if flip.step is FlipStep.DONE]
+    return fmean(took) if took else None
+
+
+def rollback(
+    context: typer.Context,
+    epoch: Annotated[int, typer.Argument(min=1, help="A published plan; see `plan history`.")],
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and publish nothing.")
+    ] = False,
+) -> None:
+    """Publish a former plan again, under a new epoch; its phases are restored by flips."""
+
+    async def rolled_back(control: ControlClient) -> Plan:
+        former = replace(await control.plan(epoch), reason=f"rolled back to plan {epoch}")
+        return await control.apply_plan(former, validate_only=dry_run, request_id=str(uuid.uuid4()))
+
+    applied = context.obj.ask(rolled_back, usual_timeout_s=APPLY_TIMEOUT_S)
+    can, done = f"plan {epoch} can be rolled back to", f"published as epoch {applied.epoch}"
+    say(can if dry_run else done)
     context.obj.show(plan_to_mapping(applied), plan_table(applied))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -22,7 +22,7 @@ from thunderserve.wire.links import link_from_proto
 from thunderserve.wire.plans import plan_from_proto, plan_to_proto
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from thunderserve.core.events import Event
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from thunderserve.core.plan import Phase, Plan
 
 __all__ = ["ControlClient", "StoreDump"]
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,34 +79,15 @@ class ControlClient:
 
     async def nodes(self) -> tuple[Node, ...]:
         """Every host with its GPUs."""
-        return tuple(
-            [
-                node_from_proto(node)
-                async for page in self._pages("ListNodes", control_pb2.ListNodesRequest())
-                for node in page.nodes
-            ]
-        )
+        return await self._list("ListNodes", "nodes", node_from_proto)
 
     async def groups(self) -> tuple[GroupStatus, ...]:
         """Every group with its worker and state."""
-        request = control_pb2.ListGroupsRequest()
-        return tuple(
-            [
-                group_status_from_proto(group)
-                async for page in self._pages("ListGroups", request)
-                for group in page.groups
-            ]
-        )
+        return await self._list("ListGroups", "groups", group_status_from_proto)
 
     async def links(self) -> tuple[MeasuredLink, ...]:
         """Measured links between live groups, one for each direction."""
-        return tuple(
-            [
-                link_from_proto(link)
-                async for page in self._pages("ListLinks", control_pb2.ListLinksRequest())
-                for link in page.links
-            ]
-        )
+        return await self._list("ListLinks", "links", link_from_proto)
 
     async def plan(self, epoch: int = 0) -> Plan:
         """The plan of an epoch; 0 is the current one."""
@@ -113,13 +96,7 @@ class ControlClient:
 
     async def plans(self) -> tuple[Plan, ...]:
         """Published plans, newest first."""
-        return tuple(
-            [
-                plan_from_proto(plan)
-                async for page in self._pages("ListPlans", control_pb2.ListPlansRequest())
-                for plan in page.plans
-            ]
-        )
+        return await self._list("ListPlans", "plans", plan_from_proto)
 
     async def compute_plan(
         self,
@@ -139,6 +116,25 @@ class ControlClient:
             keep_phases=keep_phases,
         )
         return plan_from_proto(await self._call("ComputePlan", request))
+
+    async def predict_plan(
+        self, plan: Plan, *, rate_rps: float = 0.0, prompt_tokens: int = 0, output_tokens: int = 0
+    ) -> Plan:
+        """The plan with what the cost model expects of it, on those of its groups that are live.
+
+        Args:
+            plan: Any.
+            rate_rps: Requests per second; 0 asks for the workload that the fleet is planned for.
+            prompt_tokens: Mean prompt length, with a rate.
+            output_tokens: Mean answer length, with a rate.
+        """
+        request = control_pb2.PredictPlanRequest(
+            plan=plan_to_proto(plan),
+            request_rate_rps=rate_rps,
+            prompt_token_count=prompt_tokens,
+            output_token_count=output_tokens,
+        )
+        return plan_from_proto(await self._call("PredictPlan", request))
 
     async def apply_plan(
         self,
@@ -185,32 +181,28 @@ class ControlClient:
 
     async def flips(self) -> tuple[Flip, ...]:
         """Recorded flips."""
-        return tuple(
-            [
-                flip_from_proto(flip)
-                async for page in self._pages("ListFlips", control_pb2.ListFlipsRequest())
-                for flip in page.flips
-            ]
-        )
+        return await self._list("ListFlips", "flips", flip_from_proto)
 
     async def events(self) -> tuple[Event, ...]:
         """What was written, when and for whom, newest first."""
-        return tuple(
-            [
-                event_from_proto(event)
-                async for page in self._pages("ListEvents", control_pb2.ListEventsRequest())
-                for event in page.events
-            ]
-        )
+        return await self._list("ListEvents", "events", event_from_proto)
 
-    async def drain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
+    async def drain(
+        self, group_id: str, *, validate_only: bool = False, request_id: str = ""
+    ) -> GroupStatus:
         """Take a group out of the routes."""
-        request = control_pb2.DrainGroupRequest(group_id=group_id, request_id=request_id)
+        request = control_pb2.DrainGroupRequest(
+            group_id=group_id, request_id=request_id, validate_only=validate_only
+        )
         return group_status_from_proto(await self._call("DrainGroup", request))
 
-    async def undrain(self, group_id: str, *, request_id: str = "") -> GroupStatus:
+    async def undrain(
+        self, group_id: str, *, validate_only: bool = False, request_id: str = ""
+    ) -> GroupStatus:
         """Put a drained group back."""
-        request = control_pb2.UndrainGroupRequest(group_id=group_id, request_id=request_id)
+        request = control_pb2.UndrainGroupRequest(
+            group_id=group_id, request_id=request_id, validate_only=validate_only
+        )
         return group_status_from_proto(await self._call("UndrainGroup", request))
 
     async def dump_store(self) -> StoreDump:
@@ -279,12 +271,17 @@ class ControlClient:
         except grpc.aio.AioRpcError as error:
             raise failure_of(error, replica.peer, self._timeout_s) from None
 
-    async def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
+    async def _list(
+        self, method: str, field: str, convert: Callable[[Any], _Item]
+    ) -> tuple[_Item, ...]:
+        """Page after page."""
+        items: list[_Item] = []
+        request = getattr(control_pb2, f"{method}Request")()
         while True:
             page = await self._call(method, request)
-            yield page
+            items += map(convert, getattr(page, field))
             if not page.next_page_token:
-                return
+                return tuple(items)
             request.page_token = page.next_page_token
 
 

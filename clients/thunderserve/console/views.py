@@ -34,6 +34,7 @@ __all__ = [
     "plan_table",
     "plans_table",
     "routes_table",
+    "show_time",
 ]
 
 
@@ -145,7 +146,7 @@ def routes_table(plan: Plan) -> Table:
 def plans_table(plans: Iterable[Plan]) -> Table:
     """Published plans."""
     rows = (
-        (p.epoch, _time(p.created_unix_s), p.strategy, len(p.groups), len(p.routes), p.reason)
+        (p.epoch, show_time(p.created_unix_s), p.strategy, len(p.groups), len(p.routes), p.reason)
         for p in plans
     )
     return make_table(("EPOCH>", "PUBLISHED", "STRATEGY", "GROUPS>", "ROUTES>", "REASON"), rows)
@@ -153,7 +154,7 @@ def plans_table(plans: Iterable[Plan]) -> Table:
 
 def events_table(events: Iterable[Event]) -> Table:
     """What was written, when and for whom."""
-    rows = ((e.number, _time(e.unix_s), e.actor, e.kind, e.subject, e.detail) for e in events)
+    rows = ((e.number, show_time(e.unix_s), e.actor, e.kind, e.subject, e.detail) for e in events)
     return make_table(("EVENT>", "WHEN", "WHO", "WHAT", "ON", "DETAIL"), rows)
 
 
@@ -193,5 +194,6 @@ def _shape(group: Group) -> tuple[str, str]:
     return f"{group.tp}x{group.pp}", " ".join(f"{gpu.id}:{gpu.type}" for gpu in group.gpus)
 
 
-def _time(unix_s: float) -> str:
+def show_time(unix_s: float) -> str:
+    """A moment, in UTC."""
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%SZ}"

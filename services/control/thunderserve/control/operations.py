@@ -71,14 +71,18 @@ class Operations:
 
     def groups(self) -> tuple[GroupStatus, ...]:
         """Every group and where it stands, by id."""
-        statuses = group_statuses(
-            self._observer.inventory, self._observer.standing, self._planner.group_of
-        )
-        return tuple(self._with_newest_heartbeat(status) for status in statuses)
+        return self._groups(self._observer.standing)
 
     def group(self, group_id: str) -> GroupStatus:
         """One group; raises NotFoundError."""
-        for status in self.groups():
+        return self._group(group_id, self._observer.standing)
+
+    def _groups(self, standing: Standing | None) -> tuple[GroupStatus, ...]:
+        statuses = group_statuses(self._observer.inventory, standing, self._planner.group_of)
+        return tuple(self._with_newest_heartbeat(status) for status in statuses)
+
+    def _group(self, group_id: str, standing: Standing | None) -> GroupStatus:
+        for status in self._groups(standing):
             if status.group.id == group_id:
                 return status
         raise NotFoundError(f"there is no group {group_id}")
@@ -123,6 +127,28 @@ class Operations:
             links=links_of(self._observer.inventory),
         )
 
+    async def predict(self, plan: Plan, workload: Workload | None) -> Plan:
+        """The plan with what the cost model expects of it, on those of its groups that are live.
+
+        Args:
+            plan: Any; phases count as the plan has them.
+            workload: None is what routes are solved for now.
+        """
+        live = {w.worker.group_id: w.worker for w in self._observer.inventory.workers}
+        phases = {group.id: group.phase for group in plan.groups if group.id in live}
+        if not phases:
+            raise PreconditionError("no group of the plan is live, so nothing can be predicted")
+        standing = self._observer.standing
+        predicted = await asyncio.to_thread(
+            self._planner.predict,
+            [live[group_id] for group_id in phases],
+            phases,
+            plan.routes,
+            workload or (standing.intent.workload if standing else None),
+            links_of(self._observer.inventory),
+        )
+        return replace(plan, predicted=predicted)
+
     async def apply(
         self, plan: Plan, *, expected_epoch: int, validate_only: bool, request_id: str
     ) -> Plan:
@@ -155,18 +181,24 @@ class Operations:
         )
         return standing.plan
 
-    async def set_drained(self, group_id: str, *, drained: bool) -> GroupStatus:
-        """Take a group out of the routes, or put it back; raises NotFoundError."""
+    async def set_drained(
+        self, group_id: str, *, drained: bool, validate_only: bool
+    ) -> GroupStatus:
+        """Take a group out of the routes, or put it back; raises NotFoundError.
+
+        With `validate_only` nothing is published, and the answer is how the group would stand.
+        """
         if self.standing().plan.group(group_id) is None:
             raise NotFoundError(f"the plan has no group {group_id}")
         only = frozenset({group_id})
-        await self._steward.advance(
+        standing = await self._steward.advance(
             lambda intent: replace(
                 intent, drained=intent.drained | only if drained else intent.drained - only
             ),
             reason=f"{group_id} is {'drained' if drained else 'put back'} by an operator",
+            validate_only=validate_only,
         )
-        return self.group(group_id)
+        return self._group(group_id, standing)
 
     def _checked(self, plan: Plan, expected_epoch: int) -> tuple[tuple[str, Phase], ...]:
         """The flips that the plan needs; raises when it cannot be applied."""

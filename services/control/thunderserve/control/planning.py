@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from thunderserve.control.planner.live import (
     NO_BOUNDS,
     group_of,
     plan_workers,
+    predict_workers,
     route_workers,
 )
 from thunderserve.control.planner.live_change import weigh_workers
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from thunderserve.core.fleet import Worker
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
-    from thunderserve.core.plan import Group, Phase, Plan, Route
+    from thunderserve.core.plan import Group, Phase, Plan, Prediction, Route
     from thunderserve.core.slo import Slo
     from thunderserve.core.workload import Workload
 
@@ -64,6 +65,26 @@ class Planner(Protocol):
     ) -> Plan:
         """Phases and routes for a workload, at epoch 0."""
 
+    def predict(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        routes: Sequence[Route],
+        workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
+    ) -> Prediction:
+        """What to expect of phases and routes for a workload; None is the configured one."""
+
+
+class _About(TypedDict):
+    """What every question to the planner says besides who is alive."""
+
+    model: ModelSpec
+    workload: Workload
+    slo: Slo
+    catalogue: Catalogue
+    links: Sequence[MeasuredLink]
+
 
 class LivePlanner:
     """The planner of this package.
@@ -99,15 +120,7 @@ class LivePlanner:
         links: Sequence[MeasuredLink] = (),
     ) -> tuple[Route, ...]:
         """See `Planner.routes`."""
-        return route_workers(
-            workers,
-            phases,
-            model=self._model,
-            workload=workload or self._workload,
-            slo=self._slo,
-            catalogue=self._catalogue,
-            links=links,
-        )
+        return route_workers(workers, phases, **self._about(workload, links))
 
     def weigh(
         self,
@@ -118,16 +131,7 @@ class LivePlanner:
         links: Sequence[MeasuredLink] = (),
     ) -> Weighed:
         """See `Planner.weigh`."""
-        return weigh_workers(
-            workers,
-            phases,
-            routes,
-            model=self._model,
-            workload=workload or self._workload,
-            slo=self._slo,
-            catalogue=self._catalogue,
-            links=links,
-        )
+        return weigh_workers(workers, phases, routes, **self._about(workload, links))
 
     def plan(
         self,
@@ -143,10 +147,26 @@ class LivePlanner:
         return plan_workers(
             workers,
             phases,
-            model=self._model,
-            workload=workload,
             seed=seed,
             keep_phases=keep_phases,
+            **self._about(workload, links),
+        )
+
+    def predict(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        routes: Sequence[Route],
+        workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
+    ) -> Prediction:
+        """See `Planner.predict`."""
+        return predict_workers(workers, phases, routes, **self._about(workload, links))
+
+    def _about(self, workload: Workload | None, links: Sequence[MeasuredLink]) -> _About:
+        return _About(
+            model=self._model,
+            workload=workload or self._workload,
             slo=self._slo,
             catalogue=self._catalogue,
             links=links,

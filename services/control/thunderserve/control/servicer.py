@@ -147,6 +147,21 @@ class ControlServicer(ControlServiceServicer):
         )
         return plan_to_proto(plan)
 
+    async def PredictPlan(
+        self, request: control_pb2.PredictPlanRequest, context: _Context
+    ) -> types_pb2.Plan:
+        """A plan and what is to be expected of it."""
+        del context
+        workload = None
+        if request.request_rate_rps:
+            workload = Workload.from_means(
+                rate_rps=request.request_rate_rps,
+                prompt_tokens=request.prompt_token_count,
+                output_tokens=request.output_token_count,
+            )
+        plan = plan_from_proto(request.plan)
+        return plan_to_proto(await self._operations.predict(plan, workload))
+
     @by_leader
     async def ApplyPlan(
         self, request: control_pb2.ApplyPlanRequest, context: _Context
@@ -216,7 +231,9 @@ class ControlServicer(ControlServiceServicer):
     ) -> control_pb2.GroupStatus:
         """Take a group out of the routes."""
         del context
-        status = await self._operations.set_drained(request.group_id, drained=True)
+        status = await self._operations.set_drained(
+            request.group_id, drained=True, validate_only=request.validate_only
+        )
         return group_status_to_proto(status)
 
     @by_leader
@@ -225,7 +242,9 @@ class ControlServicer(ControlServiceServicer):
     ) -> control_pb2.GroupStatus:
         """Put a group back."""
         del context
-        status = await self._operations.set_drained(request.group_id, drained=False)
+        status = await self._operations.set_drained(
+            request.group_id, drained=False, validate_only=request.validate_only
+        )
         return group_status_to_proto(status)
 
     async def ListEvents(

@@ -68,6 +68,7 @@ class Steward:
         expected_epoch: int = 0,
         request_id: str = "",
         restored: Standing | None = None,
+        validate_only: bool = False,
     ) -> Standing:
         """Change what is wanted and publish what follows from it.
 
@@ -77,9 +78,10 @@ class Steward:
             expected_epoch: Act only if this is the current epoch; 0 acts on any.
             request_id: Remembered with the plan that is published, unless empty.
             restored: Go on from this instead of from what stands, whatever its epoch.
+            validate_only: Publish nothing.
 
         Returns:
-            What stands now: the same as before when nothing had to change.
+            What stands now, or would: the same as before when nothing had to change.
 
         Raises:
             UnavailableError: This replica does not lead, or the store does not answer.
@@ -105,6 +107,8 @@ class Steward:
                 reason=reason,
                 again=restored is not None or self._observer.set_back,
             )
+            if validate_only and (would := proposed or standing):
+                return would
             if proposed is not None:
                 return await self._published(proposed, request_id)
             if standing is None:

@@ -1,6 +1,6 @@
 """Planning over the workers that are alive; for the control plane.
 
-Two functions, pure and total: they answer for any load and any fleet.
+Three functions, pure and total: they answer for any load and any fleet.
 
 `route_workers(workers, phases, *, model, workload) -> tuple[Route, ...]`
     Routes between the groups in the phases they have. Weights sum to 1; equal groups get equal
@@ -10,6 +10,9 @@ Two functions, pure and total: they answer for any load and any fleet.
 `plan_workers(workers, phases, *, model, workload, seed, keep_phases) -> Plan`
     Phases, routes and predicted figures, at epoch 0. Groups and GPUs stay; only groups that can
     flip change their phase, and never without gain.
+
+`predict_workers(workers, phases, routes, *, model, workload) -> Prediction`
+    What is to be expected of given phases and routes.
 
 `phases` maps group ids to present phases; a worker that it lacks takes no part. `group_of` turns a
 worker into the plan's group. Build the workload with
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.planner.assembly import routes_of
 from thunderserve.control.planner.design import design_of
-from thunderserve.control.planner.flow import Assessment, Evaluator, Seat, predict
+from thunderserve.control.planner.flow import Assessment, Evaluator, Seat, follow_routes, predict
 from thunderserve.control.planner.live_links import with_measured_links
 from thunderserve.control.planner.problem import EngineLimits, Problem
 from thunderserve.control.planner.rescheduling import choose_phases
@@ -33,7 +36,7 @@ from thunderserve.core.catalogue import PROFILES, Catalogue
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.hardware import Cluster, GpuType, Link, Node
 from thunderserve.core.kv_volume import kv_bytes
-from thunderserve.core.plan import Group, Phase, Plan, Route, Stage
+from thunderserve.core.plan import Group, Phase, Plan, Stage
 from thunderserve.core.slo import Slo
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from thunderserve.core.fleet import Worker
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
-    from thunderserve.core.plan import Gpu
+    from thunderserve.core.plan import Gpu, Prediction, Route
     from thunderserve.core.workload import Workload
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "live_problem",
     "live_seats",
     "plan_workers",
+    "predict_workers",
     "route_workers",
 ]
 
@@ -153,29 +157,51 @@ def plan_workers(
         for worker in taking_part
     }
     best = choose_phases(evaluator, seats, choices)
-    kinds = {gpu.type for worker in taking_part for gpu in worker.gpus}
-    priced = kinds <= set(catalogue.names) - catalogue.unpriced
-    return _plan(evaluator, best, taking_part, seed, priced=priced)
-
-
-def _plan(
-    evaluator: Evaluator, best: Assessment, workers: Sequence[Worker], seed: int, *, priced: bool
-) -> Plan:
-    model = evaluator.problem.model
-    predicted = predict(evaluator, best)
-    if not priced:
-        predicted = replace(predicted, usd_per_hour=None)
     chosen = {seat.id: seat.phase for seat in best.seats}
     return Plan(
         epoch=0,
         strategy="thunderserve",
         seed=seed,
         model=model.name,
-        groups=tuple(group_of(worker, chosen[worker.group_id], model) for worker in workers),
+        groups=tuple(group_of(worker, chosen[worker.group_id], model) for worker in taking_part),
         routes=routes_of(best),
-        predicted=predicted,
+        predicted=_predicted(evaluator, best, taking_part, catalogue),
         search_evaluations=evaluator.flows_solved,
     )
+
+
+def predict_workers(
+    workers: Sequence[Worker],
+    phases: Mapping[str, Phase],
+    routes: Sequence[Route],
+    *,
+    model: ModelSpec,
+    workload: Workload,
+    slo: Slo = NO_BOUNDS,
+    catalogue: Catalogue = PROFILES["tensor_dense"],
+    network: Link = NOMINAL_NETWORK,
+    links: Sequence[MeasuredLink] = (),
+) -> Prediction:
+    """What the cost model expects of given routes, each with its weight's share of the requests.
+
+    Phases are those that the groups are to have; for the rest see `route_workers`.
+    """
+    taking_part = [worker for worker in workers if worker.group_id in phases]
+    problem = live_problem(workers, model, workload, slo, (catalogue, network), links=links)
+    evaluator = Evaluator(problem)
+    best = evaluator.assess(live_seats(workers, phases, model))
+    kept = replace(best, flow=follow_routes(best.problem, routes))
+    return _predicted(evaluator, kept, taking_part, catalogue)
+
+
+def _predicted(
+    evaluator: Evaluator, found: Assessment, workers: Sequence[Worker], catalogue: Catalogue
+) -> Prediction:
+    """Without a price where a GPU has none."""
+    predicted = predict(evaluator, found)
+    kinds = {gpu.type for worker in workers for gpu in worker.gpus}
+    priced = kinds <= set(catalogue.names) - catalogue.unpriced
+    return predicted if priced else replace(predicted, usd_per_hour=None)
 
 
 def live_choices(
