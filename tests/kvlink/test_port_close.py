@@ -1,4 +1,4 @@
-"""A port that closes leaves no connection behind."""
+"""Whoever listens and closes leaves no connection behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from identities import issue
 from kvlink_sides import free_port
 
 from thunderserve.core.identity import Role
-from thunderserve.kvlink.transport import ByteStream, TlsPort
+from thunderserve.kvlink.transport import ByteStream, Listener, TlsPort
 from thunderserve.runtime.identity import Credentials
 
 if TYPE_CHECKING:
@@ -36,5 +36,22 @@ async def test_connection_is_closed_when_the_port_closes_just_after_it_was_accep
             while not port._handshakes:  # noqa: ASYNC110 - until the task is there, no longer
                 await asyncio.sleep(0)
         await port.close()
+
+        assert await asyncio.to_thread(peer.recv, 1) == b""
+
+
+async def test_connection_is_closed_when_the_listener_closes_just_after_it_was_accepted(
+    tmp_path: Path,
+) -> None:
+    """The same on an engine's socket."""
+    listener = Listener(nothing)
+    await listener.listen_unix(tmp_path / "engine")
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(WAIT_S)
+        peer.connect(str(tmp_path / "engine"))
+        async with asyncio.timeout(WAIT_S):
+            while not listener._tasks:  # noqa: ASYNC110 - until the task is there, no longer
+                await asyncio.sleep(0)
+        await listener.close()
 
         assert await asyncio.to_thread(peer.recv, 1) == b""

@@ -134,6 +134,8 @@ async def start_side(folder: Path, phase: Phase, layout: KvLayout, **settings: A
     engine = RecordingEngine(layout)
     client = EngineClient(config.engine_socket, layout, phase, engine)
     try:
+        while not (config.local_socket.exists() or task.done()):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.002)  # the client would try again much later
         await asyncio.to_thread(client.start)
     except BaseException:
         stopping.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thunderserve.core.errors import ThunderServeError, UnavailableError
@@ -53,7 +54,12 @@ class Listener:
     def _start(self, stream: ByteStream) -> None:
         task = asyncio.get_running_loop().create_task(self._run(stream))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._forget, stream))
+
+    def _forget(self, stream: ByteStream, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before it began, which closed nothing."""
+        self._tasks.discard(task)
+        stream.close()
 
     async def _run(self, stream: ByteStream) -> None:
         try:
@@ -62,8 +68,6 @@ class Listener:
             _log.info("connection ended: %s", error)
         except Exception:  # noqa: BLE001 - one connection's bug must not end the others
             _log.exception("connection handler failed")
-        finally:
-            stream.close()
 
 
 def _make_room(path: Path) -> None:
