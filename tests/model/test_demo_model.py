@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from thunderserve.demo_model import model_path
-from thunderserve.demo_model.corpus import END, chat, encode, load_corpus
+from thunderserve.demo_model.corpus import END, chat, encode, load_corpus, load_held_out
 from thunderserve.demo_model.network import Llama, LlamaConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models" / "training"))
@@ -66,6 +66,16 @@ def test_held_out_loss_is_what_the_record_says(
 
     assert measured < 0.5 * RANDOM_LOSS_NATS
     assert abs(measured - record["held_out_loss_nats_per_token"]) < 0.4
+
+
+def test_held_out_text_is_the_corpus_own_when_it_is_read_alone(tmp_path: Path) -> None:
+    """Files and exchanges, in the same order."""
+    for number in range(120):
+        source = f'def f{number}():\n    """Return {number}."""\n    return {number}\n'
+        (tmp_path / f"module{number}.py").write_text(source)
+    corpus = load_corpus(tmp_path)
+    assert load_held_out(tmp_path) == corpus.held_out
+    assert 2 <= len(corpus.held_out) < len(corpus.train)
 
 
 @torch.no_grad()

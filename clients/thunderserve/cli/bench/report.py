@@ -40,9 +40,9 @@ def draw_figures(path: Path, figures: Figures) -> None:
     """What each link delivers at 4 bits, over raw16 and over iperf3's bytes, as a PNG."""
     links = [link.name for link in LINKS if f"delivered_x_raw16_{link.name}" in figures.values]
     series = {
-        "KV delivered, over raw16": "delivered_x_raw16",
-        "KV delivered, over bf16 at iperf3's rate": "delivered_x_bf16_at_iperf3",
-        "bytes on the wire, over iperf3": "wire_x_iperf3",
+        "KV over raw16": "delivered_x_raw16",
+        "KV over bf16 at iperf3's rate": "delivered_x_bf16_at_iperf3",
+        "wire over iperf3": "wire_x_iperf3",
     }
     bars = [
         Bars(name, tuple(float(figures.values[f"{key}_{link}"]) for link in links))
