@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -40,7 +41,7 @@ from thunderserve.core.slo import Slo
 from thunderserve.core.workload import workload_preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from thunderserve.control.planner.search import Layout
 
@@ -54,7 +55,6 @@ EVALUATIONS, SAMPLES, CLIMBED = 200, 200, 8
 ANYTIME = (1, 10, 50, 100, 200)
 SCALES = (64, 128, 256, 512, 1024)
 BLIND = 12
-BUDGET_S = 600.0
 
 Figures = dict[str, float | str]
 
@@ -68,18 +68,26 @@ def main() -> None:
     parser.add_argument("--no-preset", action="store_true", help="only what else is asked")
     parser.add_argument("--scale", type=int, default=0, help="GPUs of the largest cluster")
     given = parser.parse_args()
-    figures: Figures = {"machine": f"{platform.machine()}, one process"}
-    if not given.no_preset:
-        figures |= preset_figures()
-    if given.clusters:
-        figures |= control_figures(given.first, given.clusters)
-    for gpus in (size for size in SCALES if size <= given.scale):
-        figures |= scale_figures(gpus)
+    figures: Figures = {}
+    for found in measured(given):
+        figures |= found
+        if given.output == "table":
+            for name, value in found.items():
+                shown = value if isinstance(value, str) else format(value, "10.4f")
+                print(f"{name:52} {shown}", flush=True)
     if given.output == "json":
         print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:52} {value if isinstance(value, str) else format(value, '10.4f')}")
+
+
+def measured(given: argparse.Namespace) -> Iterator[Figures]:
+    """What is asked for, part by part: all of it takes minutes."""
+    yield {"machine": f"{platform.machine()}, one process"}
+    if not given.no_preset:
+        yield preset_figures()
+    for way in ("blind", "climbed") if given.clusters else ():
+        yield control_figures(given.first, given.clusters, way)
+    for gpus in (size for size in SCALES if size <= given.scale):
+        yield scale_figures(gpus)
 
 
 def problem_of(cluster: Cluster, workload: str, factor: float, objective: Objective) -> Problem:
@@ -97,7 +105,7 @@ def problem_of(cluster: Cluster, workload: str, factor: float, objective: Object
 def searched(problem: Problem) -> tuple[SearchReport, float]:
     """How the search went, and its CPU seconds."""
     began_s = time.process_time()
-    found = solve_reported(problem, time_budget_s=BUDGET_S, clock=time.process_time)
+    found = solve_reported(problem, clock=time.monotonic)
     return found.report, time.process_time() - began_s
 
 
@@ -129,24 +137,31 @@ def _by(report: SearchReport, evaluations: int) -> float:
     return max((score for at, score in report.progress if at <= evaluations), default=0.0)
 
 
-def control_figures(first: int, clusters: int) -> Figures:
+def control_figures(first: int, clusters: int, way: str) -> Figures:
     """Tabu beside the others on the same clusters: mean differences with their 95 % intervals."""
     figures: Figures = {}
-    for climbed in (True, False):
-        shares: dict[str, list[float]] = {name: [] for name in METHODS}
-        for seed in range(first, first + clusters):
-            problem = drawn_problem(seed)
-            scores = {name: run(name, problem, seed, climbed=climbed).best for name in METHODS}
-            best = max(scores.values())
-            for name, score in scores.items():
-                shares[name].append(score / best)
-        way = "climbed" if climbed else "blind"
-        for name, found in shares.items():
-            figures[f"{way}_{name}_mean_x_best"] = fmean(found)
-            figures[f"{way}_{name}_worst_x_best"] = min(found)
-            if name != "tabu":
-                figures |= paired(f"{way}_tabu_less_{name}", shares["tabu"], found)
+    climbed = way == "climbed"
+    shares: dict[str, list[float]] = {name: [] for name in METHODS}
+    for seed in range(first, first + clusters):
+        problem = drawn_problem(seed)
+        starts = starts_of(problem, seed, climbed=climbed)
+        scores = {name: run(name, problem, seed, starts, climbed=climbed).best for name in METHODS}
+        best = max(scores.values())
+        for name, score in scores.items():
+            shares[name].append(score / best)
+        _say_shares(f"{way} {seed}", {name: found[-1] for name, found in shares.items()})
+    for name, found in shares.items():
+        figures[f"{way}_{name}_mean_x_best"] = fmean(found)
+        figures[f"{way}_{name}_worst_x_best"] = min(found)
+        if name != "tabu":
+            figures |= paired(f"{way}_tabu_less_{name}", shares["tabu"], found)
     return figures
+
+
+def _say_shares(title: str, shares: Mapping[str, float]) -> None:
+    """What one cluster gave, as it comes: all of them take minutes."""
+    told = "  ".join(f"{name} {share:.4f}" for name, share in shares.items())
+    print(f"{title:14} {told}  {time.process_time():.0f} CPU s", file=sys.stderr, flush=True)
 
 
 def drawn_problem(seed: int) -> Problem:
@@ -192,8 +207,17 @@ class Counted:
         return self.space.evaluator.flows_solved / EVALUATIONS
 
 
-def run(method: str, problem: Problem, seed: int, *, climbed: bool) -> Counted:
-    """One method's search."""
+def starts_of(problem: Problem, seed: int, *, climbed: bool) -> list[Layout]:
+    """Where every method begins."""
+    space = SearchSpace(problem, Draws(seed), samples=SAMPLES)
+    starts = space.starts()
+    return list(dict.fromkeys(map(space.climbed, starts[:CLIMBED]))) if climbed else starts
+
+
+def run(
+    method: str, problem: Problem, seed: int, starts: Sequence[Layout], *, climbed: bool
+) -> Counted:
+    """One method's search; that it looks at climbed starts is counted."""
     draws = Draws(seed)
     space = SearchSpace(problem, draws, samples=SAMPLES)
     counted = Counted(space)
@@ -202,13 +226,10 @@ def run(method: str, problem: Problem, seed: int, *, climbed: bool) -> Counted:
         around = space.neighbours(state)
         return [draws.pick(around) for _ in range(min(len(around), BLIND))]
 
-    starts = space.starts()
-    if climbed:
-        tops = dict.fromkeys(map(space.climbed, starts[:CLIMBED]))
-        starts = sorted(tops, key=counted.score, reverse=True)
+    ordered = sorted(starts, key=counted.score, reverse=True) if climbed else list(starts)
     METHODS[method](
         Task(
-            starts=starts,
+            starts=ordered,
             neighbours=space.neighbours if climbed else blind,
             score=counted.score,
             spent=counted.spent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from thunderserve.core.hardware import GIGABIT_PER_S, Cluster, Link, Node
 from thunderserve.core.model import model_preset
 from thunderserve.core.plan import Gpu
 from thunderserve.core.slo import Slo
-from thunderserve.core.workload import Workload, workload_preset
+from thunderserve.core.workload import POISSON, Workload, workload_preset
 
 MakeCluster = Callable[..., Cluster]
 MakeProblem = Callable[..., Problem]
@@ -42,7 +43,11 @@ def make_cluster() -> MakeCluster:
 
 @pytest.fixture(scope="session")
 def make_problem(make_cluster: MakeCluster) -> MakeProblem:
-    """Builds a problem on such a cluster; by default LLaMA-7B under Azure's conversations."""
+    """Builds a problem on such a cluster; by default LLaMA-7B under Azure's conversations.
+
+    Without their bursts, which make every figure of the cost model several times as dear.
+    """
+    steady = replace(workload_preset("azure-conv"), arrivals=POISSON)
 
     def make(
         *nodes: Sequence[str],
@@ -56,7 +61,7 @@ def make_problem(make_cluster: MakeCluster) -> MakeProblem:
         return Problem(
             make_cluster(*nodes, gbit_per_s=gbit_per_s),
             model_preset(model),
-            (workload or workload_preset("azure-conv")).with_rate(rate_rps),
+            (workload or steady).with_rate(rate_rps),
             slo or Slo(2.0, 0.1),
             engine or EngineLimits(),
         )

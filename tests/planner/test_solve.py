@@ -42,9 +42,8 @@ QUICK = SearchSettings(starts=2, neighbours=4, samples=20, tenure=10, patience=4
         ((["A40", "A40", "3090Ti", "3090Ti"],), EngineLimits(), 9.0),
         ((["A40"] * 2, ["3090Ti"] * 2), EngineLimits(max_nodes=2), 9.0),
         ((["A40"] * 2, ["3090Ti"] * 3), EngineLimits(), 20.0),
-        ((["A40"] * 3, ["A5000"] * 3), EngineLimits(), 20.0),
     ],
-    ids=["4-equal", "4-mixed", "2+2-across", "2+3", "3+3"],
+    ids=["4-equal", "4-mixed", "2+2-across", "2+3"],
 )
 def test_search_finds_what_trying_everything_finds(
     make_problem: MakeProblem,
@@ -73,7 +72,7 @@ def can_serve(problem: Problem) -> bool:
     nodes=st.lists(
         st.lists(st.sampled_from(["A40", "3090Ti", "A5000"]), min_size=1, max_size=4),
         min_size=1,
-        max_size=3,
+        max_size=2,
     ),
     rate_rps=st.sampled_from([0.1, 5.0, 200.0]),
     max_nodes=st.integers(1, 2),
@@ -81,7 +80,7 @@ def can_serve(problem: Problem) -> bool:
     model=st.sampled_from(["llama-7b", "opt-13b"]),
     seed=st.integers(0, 2**64),
 )
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_every_plan_is_valid(  # noqa: PLR0917 - one argument for each thing that varies
     make_problem: MakeProblem,
     nodes: list[list[str]],

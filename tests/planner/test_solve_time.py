@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -14,7 +15,7 @@ MakeProblem = Callable[..., Problem]
 
 
 def test_search_stops_when_its_time_is_over(make_problem: MakeProblem) -> None:
-    """The best so far is the plan then, and the report says that another run may differ."""
+    """The plan is the best so far then, and says so; without a budget no clock ends a search."""
     problem = make_problem(["A40"] * 4, ["3090Ti"] * 4)
     ticks = iter(range(10_000))
     rushed = solve_reported(problem, clock=lambda: float(next(ticks)), time_budget_s=1.0)
@@ -22,13 +23,16 @@ def test_search_stops_when_its_time_is_over(make_problem: MakeProblem) -> None:
     assert rushed.plan.search_seconds >= 1.0
     assert rushed.report.ending is Ending.TIME
     assert not rushed.report.repeatable
-    patient = solve_reported(problem, clock=lambda: 0.0)
+    assert rushed.plan.reason.endswith("search cut after 1 s")
+    slow = count(0.0, 1e6)
+    patient = solve_reported(problem, clock=lambda: next(slow))
     assert patient.report.repeatable
+    assert "cut" not in patient.plan.reason
     assert rushed.report.evaluations < patient.report.evaluations
     assert rushed.report.score <= patient.report.score
 
 
-@pytest.mark.parametrize("readings", [0, 10, 100, 400])
+@pytest.mark.parametrize("readings", [0, 100, 400])
 def test_little_is_done_beyond_the_time_budget(make_problem: MakeProblem, readings: int) -> None:
     """Whatever was under way is cut short: one state's flow, and the plan's own, are all."""
     problem = make_problem(

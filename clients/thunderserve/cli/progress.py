@@ -63,8 +63,8 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def timed(what: str, budget_s: float) -> Iterator[Callable[[], float]]:
-    """A monotonic clock; on a terminal a bar shows how much of the budget it has told."""
+def timed(what: str, budget_s: float | None) -> Iterator[Callable[[], float]]:
+    """A monotonic clock; on a terminal a bar shows how much of the budget, if any, it has told."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

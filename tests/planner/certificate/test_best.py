@@ -70,7 +70,7 @@ def optimum(problem: Problem) -> float:
 @given(
     nodes=NODES, rate_rps=st.sampled_from([0.5, 5.0, 50.0]), objective=st.sampled_from(Objective)
 )
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 def test_one_more_gpu_never_hurts(
     make_problem: MakeProblem, nodes: list[list[str]], rate_rps: float, objective: Objective
 ) -> None:
@@ -84,7 +84,7 @@ def test_one_more_gpu_never_hurts(
 
 
 @given(nodes=NODES, gbit_per_s=st.sampled_from([0.5, 2.0, 8.0]))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 def test_bound_is_not_below_the_optimum_nor_that_below_the_search(
     make_problem: MakeProblem, nodes: list[list[str]], gbit_per_s: float
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,14 +13,14 @@ from thunderserve.control.planner.rent import Market, cluster_of, read_offers
 from thunderserve.core.catalogue import catalogue
 from thunderserve.core.model import model_preset
 from thunderserve.core.slo import Slo
-from thunderserve.core.workload import workload_preset
+from thunderserve.core.workload import POISSON, workload_preset
 
 MakeMarket = Callable[..., Market]
 
 
 @pytest.fixture(scope="session")
 def make_market() -> MakeMarket:
-    """Builds the market of some entries, for LLaMA-7B under Azure's conversations."""
+    """Builds the market of some entries, for LLaMA-7B under Azure's conversations, unburst."""
 
     def make(
         *entries: dict[str, Any],
@@ -32,7 +33,7 @@ def make_market() -> MakeMarket:
         problem = Problem(
             cluster_of(offers),
             model_preset(model),
-            workload_preset("azure-conv").with_rate(rate_rps),
+            replace(workload_preset("azure-conv").with_rate(rate_rps), arrivals=POISSON),
             Slo(2.0, 0.15),
             engine or EngineLimits(),
             objective=objective,

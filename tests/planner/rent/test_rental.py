@@ -75,7 +75,7 @@ def test_rental_is_the_best_of_all_choices(make_market: MakeMarket, budget: floa
     usd_per_gb=st.sampled_from([0.0, 0.0005, 0.01]),
     objective=st.sampled_from(Objective),
 )
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_more_budget_is_never_worse(
     make_market: MakeMarket, budget: float, more: float, usd_per_gb: float, objective: Objective
 ) -> None:

@@ -30,7 +30,7 @@ def mixed(make_problem: MakeProblem) -> Problem:
 @pytest.fixture(scope="session")
 def equal(make_problem: MakeProblem) -> Problem:
     """Equal GPUs on one node."""
-    return _capacity(make_problem(["A40"] * 4, slo=Slo(2.0, 0.15)))
+    return _capacity(make_problem(["A40"] * 2, slo=Slo(2.0, 0.15)))
 
 
 @pytest.fixture(scope="session")

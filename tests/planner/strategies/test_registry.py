@@ -13,7 +13,6 @@ from thunderserve.control.planner.strategies.registry import (
     strategies_for,
     strategy_named,
 )
-from thunderserve.control.planner.strategies.vllm import plan_vllm
 from thunderserve.control.planner.validate import validate
 from thunderserve.core.errors import InvalidArgumentError
 from thunderserve.core.plan import Phase
@@ -49,8 +48,8 @@ def test_plan_validates_and_serves(
 
 
 @pytest.mark.parametrize("name", GENERAL)
-def test_plan_is_the_same_when_the_seed_is(name: str, mixed: Problem, planned: Planned) -> None:
-    assert strategy_named(name).plan(mixed, seed=0, clock=lambda: 0.0) == planned(name, mixed)
+def test_plan_is_the_same_when_the_seed_is(name: str, equal: Problem, planned: Planned) -> None:
+    assert strategy_named(name).plan(equal, seed=0, clock=lambda: 0.0) == planned(name, equal)
 
 
 def test_every_strategy_names_its_source_and_departures() -> None:
@@ -82,14 +81,16 @@ def test_unknown_strategy_is_refused_with_those_there_are() -> None:
         strategy_named("orca")
 
 
-def test_plan_is_for_a_lower_target_when_this_one_is_out_of_reach(mixed: Problem) -> None:
+def test_plan_is_for_a_lower_target_when_this_one_is_out_of_reach(
+    mixed: Problem, planned: Planned
+) -> None:
     asked: list[float] = []
+    plan = planned("vllm", mixed)
 
-    def search(problem: Problem, seed: int, clock: Callable[[], float]) -> Plan:
+    def search(problem: Problem, _seed: int, _clock: Callable[[], float]) -> Plan:
         asked.append(problem.target_ratio)
-        plan = plan_vllm(problem, seed, clock)
         return plan if problem.target_ratio < 0.5 else replace(plan, routes=())
 
-    plan = replace(strategy_named("vllm"), search=search).plan(mixed, clock=lambda: 0.0)
-    assert plan.routes
+    found = replace(strategy_named("vllm"), search=search).plan(mixed, clock=lambda: 0.0)
+    assert found.routes
     assert asked == pytest.approx([0.9, 0.675, 0.45])

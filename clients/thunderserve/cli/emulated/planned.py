@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["problem_and_plan"]
 
-_SEARCH_BUDGET_S = 10.0
-
 
 def problem_and_plan(options: EmulatedOptions) -> tuple[Problem, Plan]:
     """The problem, and the plan of the options' file or the best that is found.
@@ -39,8 +37,8 @@ def problem_and_plan(options: EmulatedOptions) -> tuple[Problem, Plan]:
         )
     )
     if plan is None:
-        with timed("planning", _SEARCH_BUDGET_S) as clock:
-            return problem, solve(problem, time_budget_s=_SEARCH_BUDGET_S, clock=clock)
+        with timed("planning", None) as clock:
+            return problem, solve(problem, clock=clock)
     if violations := validate(plan, problem):
         raise InvalidArgumentError(f"--plan {options.plan}: {violations[0].reason}", param="plan")
     return problem, plan

@@ -39,7 +39,13 @@ __all__ = [
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How data is written.")]
 PlanFile = Annotated[Path, typer.Option("--plan", help="A plan file, as `plan -o json` writes.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
-TimeBudget = Annotated[float, typer.Option(min=0.01, help="Seconds to search at most.")]
+TimeBudget = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        help="Seconds to search at most: a plan cut short depends on the machine; none by default.",
+    ),
+]
 
 
 class ArrivalKind(StrEnum):

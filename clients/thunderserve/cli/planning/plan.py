@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ def command(
     given: ProblemOptions,
     *,
     seed: Seed = 0,
-    time_budget: TimeBudget = 10.0,
+    time_budget: TimeBudget = None,
     certify: Annotated[
         bool, typer.Option("--certify", help="Also prove how close to the best plan it is.")
     ] = False,
@@ -53,12 +54,12 @@ def command(
     write(plan_to_mapping(plan), plan_report(plan, problem.workload.rate_rps), output)
 
 
-def _searched(problem: Problem, seed: int, budget_s: float) -> Solution:
+def _searched(problem: Problem, seed: int, budget_s: float | None) -> Solution:
     from thunderserve.cli.progress import timed  # noqa: PLC0415 - as above
     from thunderserve.control.planner.solve import solve_reported  # noqa: PLC0415 - as above
 
     with timed("searching", budget_s) as clock:
-        found = solve_reported(problem, seed=seed, time_budget_s=budget_s, clock=clock)
+        found = solve_reported(problem, seed=seed, time_budget_s=budget_s or math.inf, clock=clock)
     report = found.report
     say(f"searched for {report.seconds:.2f} s, {report.evaluations} flows solved")
     if not report.repeatable:
@@ -66,13 +67,17 @@ def _searched(problem: Problem, seed: int, budget_s: float) -> Solution:
     return found
 
 
-def _say_what_flips_cost(problem: Problem, found: Solution, seed: int, budget_s: float) -> None:
+def _say_what_flips_cost(
+    problem: Problem, found: Solution, seed: int, budget_s: float | None
+) -> None:
     from thunderserve.cli.progress import timed  # noqa: PLC0415 - as above
     from thunderserve.control.planner.flip_cost import flippability_cost  # noqa: PLC0415 - as above
 
     wanted = problem.flippable_ratio
     with timed("weighing what flips cost", budget_s) as clock:
-        cost = flippability_cost(problem, found, seed=seed, time_budget_s=budget_s, clock=clock)
+        cost = flippability_cost(
+            problem, found, seed=seed, time_budget_s=budget_s or math.inf, clock=clock
+        )
     say(
         f"{cost.bound_ratio:.0%} of the GPUs can flip, {wanted:.0%} were asked for; that costs "
         f"{cost.lost_ratio:.1%} of what the best plan serves, of which {cost.free_ratio:.0%} can"

@@ -76,7 +76,7 @@ def command(
     points: Annotated[int, typer.Option(min=0, help="Budgets of the Pareto front.")] = 6,
     figure: Annotated[Path | None, typer.Option(help="A PNG file for the front.")] = None,
     seed: Seed = 0,
-    time_budget: TimeBudget = 5.0,
+    time_budget: TimeBudget = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Choose what to rent for a budget, KV traffic included, and plan on it."""

@@ -76,7 +76,7 @@ class Outcome:
 
 
 def run(
-    given: RentOptions, wish: Wish, file: Path | None, seed: int, time_budget_s: float
+    given: RentOptions, wish: Wish, file: Path | None, seed: int, time_budget_s: float | None
 ) -> Outcome:
     """Read the offers, choose, and plan.
 
@@ -88,7 +88,7 @@ def run(
     for line in skipped:
         say(line)
     problem = read_problem(given, cluster=cluster_of(offers))
-    effort = Effort(time.monotonic, plan_budget_s=time_budget_s, seed=seed)
+    effort = Effort(time.monotonic, plan_budget_s=time_budget_s or math.inf, seed=seed)
     with working("weighing offers"):
         market = Market(problem, offers)
         if wish.rate_at_least is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def flippability_cost(
     bound: Solution,
     *,
     seed: int = 0,
-    time_budget_s: float = 10.0,
+    time_budget_s: float = math.inf,
     clock: Callable[[], float],
     settings: SearchSettings | None = None,
 ) -> FlippabilityCost:
@@ -54,7 +55,7 @@ def flippability_cost(
         problem: What was planned for, with the share that was asked for.
         bound: What the search found for it.
         seed: Of both searches.
-        time_budget_s: Of this search.
+        time_budget_s: Of this search; none when left out.
         clock: Monotonic seconds.
         settings: How hard to search.
 

@@ -46,7 +46,7 @@ class Effort:
     clock: Callable[[], float]
     time_limit_s: float = 30.0
     gap_ratio: float = 0.005
-    plan_budget_s: float = 5.0
+    plan_budget_s: float = math.inf
     seed: int = 0
 
 
