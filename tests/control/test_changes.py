@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fleet_fakes import MODEL, EqualWeightsPlanner, make_worker
 
-from thunderserve.control.changes import allowed_flip, flips_between
+from thunderserve.control.changes import FlipRules, allowed_flip, check_floor, flips_between
 from thunderserve.control.inventory import Inventory, inventory_of
 from thunderserve.control.standing import Intent, Standing
 from thunderserve.core.errors import NotFoundError, PreconditionError
@@ -27,6 +27,15 @@ def fleet(
     groups = tuple(EqualWeightsPlanner().group_of(w, phases[w.group_id]) for w in workers)
     view = PlanView(Plan(1, "s", 0, MODEL, groups, ()), tuple(workers))
     return inventory, Standing(view, Intent(drained=drained))
+
+
+def rules(floor_ratio: float, **worth: float) -> FlipRules:
+    """Groups are worth what is said, 1 where nothing is."""
+    return FlipRules(
+        floor_ratio,
+        lambda workers, *_: sum(worth.get(worker.group_id, 1.0) for worker in workers),
+        lambda _: 32.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,3 +113,37 @@ def test_flips_are_refused_when_no_order_is_allowed() -> None:
     wanted = standing.plan.with_phase("a", DECODE).with_phase("b", PREFILL)
     with pytest.raises(PreconditionError, match="a is the last PREFILL"):
         flips_between(inventory, standing, wanted)
+
+
+def test_flips_go_first_by_those_without_which_most_is_served() -> None:
+    """The order of the plan does not matter: the least of the three goes first."""
+    four = {"a": PREFILL, "b": PREFILL, "c": DECODE, "d": DECODE}
+    inventory, standing = fleet(four)
+    plan = standing.plan.with_phase("b", DECODE).with_phase("d", PREFILL)
+    ordered = flips_between(inventory, standing, plan, rules(0.5, b=2.0, d=0.5))
+    assert ordered == (("d", PREFILL), ("b", DECODE))
+
+
+def test_flips_are_refused_when_one_of_them_would_break_the_floor() -> None:
+    """The reason says who, how much would be left, and the floor; it is known before the first."""
+    four = {"a": PREFILL, "b": PREFILL, "c": DECODE, "d": DECODE}
+    inventory, standing = fleet(four)
+    plan = standing.plan.with_phase("b", DECODE).with_phase("d", PREFILL)
+    with pytest.raises(
+        PreconditionError, match=r"without group b .* 2.5 of 4.5 .* capacity_floor_ratio is 75%"
+    ):
+        flips_between(inventory, standing, plan, rules(0.75, b=2.0, d=0.5))
+    assert check_floor(inventory, standing, "d", rules(0.75, b=2.0, d=0.5)) == 4.0
+
+
+def test_flip_is_refused_with_the_seconds_of_a_restart_when_the_engine_cannot() -> None:
+    """Pipeline stages are named: stock SGLang refuses to switch them."""
+    inventory, standing = fleet(THREE)
+    stuck = inventory.worker("c")
+    assert stuck is not None
+    can = replace(stuck.worker.capabilities, flippable=False, pp=2)
+    worker = replace(stuck.worker, capabilities=can)
+    others = tuple(each for each in inventory.workers if each != stuck)
+    inventory = replace(inventory, workers=(*others, replace(stuck, worker=worker)))
+    with pytest.raises(PreconditionError, match=r"with 2 pipeline stages .* about 32 s to load"):
+        allowed_flip(inventory, standing, "c", PREFILL, rules(0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -14,6 +13,7 @@ from thunderserve.api.control.v1.control_pb2_grpc import (
     add_ControlServiceServicer_to_server,
     add_MembershipServiceServicer_to_server,
 )
+from thunderserve.control.changes import FlipRules
 from thunderserve.control.dumps import Dumps
 from thunderserve.control.flips import Flips
 from thunderserve.control.forwarding import Forwarder
@@ -28,17 +28,18 @@ from thunderserve.control.publisher import Publisher
 from thunderserve.control.reconciler import Rules
 from thunderserve.control.records import Keys
 from thunderserve.control.registry import Registry
+from thunderserve.control.running import raise_failed, running, wait_stopped
 from thunderserve.control.served import planned_workload, planner_of
 from thunderserve.control.servicer import ControlServicer
 from thunderserve.control.steward import Steward
 from thunderserve.control.stores import open_store
-from thunderserve.core.errors import UnavailableError
 from thunderserve.runtime.finished_requests import MemoryRequests, RedisFeed
 from thunderserve.runtime.rpc import serve_rpc, stop_server
 from thunderserve.runtime.worker_control import WorkerControl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    import asyncio
+    from collections.abc import Coroutine
     from typing import Any
 
     import grpc
@@ -85,12 +86,13 @@ async def serve(
             feed = redis = RedisFeed(config.redis_url, config.fleet)
             stack.push_async_callback(redis.close)
         replica = Replica.build(config, store, planner, feed or MemoryRequests())
-        running = await stack.enter_async_context(_running(replica))
-        _raise_failed(running)
+        loops = running(replica.loops(), replica.observer, replica.leadership)
+        tasks = await stack.enter_async_context(loops)
+        raise_failed(tasks)
         server = await serve_rpc(config.address, replica.register)
         stack.push_async_callback(stop_server, server, STOP_GRACE_S)
         _log.info("control serves fleet %s on %s", config.fleet, config.address)
-        await _wait(stopping, running)
+        await wait_stopped(stopping, tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Replica:
     leadership: Leadership
     steward: Steward
     flips: Flips
+    operations: Operations
     monitor: Monitor
     registry: Registry
     control: ControlServicer
@@ -111,20 +114,17 @@ class Replica:
         cls, config: ControlConfig, store: Store, planner: Planner, feed: RequestFeed
     ) -> Replica:
         """Wire one replica; nothing runs yet."""
-        keys = Keys(config.fleet)
+        keys, name = Keys(config.fleet), config.advertised_address or config.address
         observer = Observer(store, keys)
-        name = config.advertised_address or config.address
-        leadership = Leadership(
-            store,
-            keys.leader,
-            name,
-            lease_ttl_s=config.leader_ttl_s,
-            on_change=observer.nudge,
-        )
+        nudge, ttl_s = observer.nudge, config.leader_ttl_s
+        leadership = Leadership(store, keys.leader, name, lease_ttl_s=ttl_s, on_change=nudge)
         journal = Journal(store, keys, leadership, time.time)
         publisher = Publisher(store, keys, observer, journal, time.time)
         steward = _steward(config, planner, observer, publisher, leadership)
-        flips = _flips(store, keys, observer, steward, leadership, journal=journal)
+        flip_rules = FlipRules(config.capacity_floor_ratio, planner.served_rps, planner.restart_s)
+        flips = _flips(
+            store, keys, observer, steward, leadership, journal=journal, rules=flip_rules
+        )
         monitor = _monitor(config, planner, feed, observer, leadership, steward, flips)
         registry = Registry(store, keys, lease_ttl_s=config.lease_ttl_s)
         operations = Operations(
@@ -136,15 +136,10 @@ class Replica:
             planner=planner,
             leadership=leadership,
             registry=registry,
+            rules=flip_rules,
+            settle_s=SETTLE_LEASES * config.lease_ttl_s,
         )
-        membership = MembershipServicer(
-            registry,
-            observer,
-            model=config.model_name,
-            group_of=planner.group_of,
-            lease_ttl_s=config.lease_ttl_s,
-            heartbeat_interval_s=config.heartbeat_interval_s,
-        )
+        membership = _membership(config, planner, registry, observer)
         dumps = Dumps(
             config.model_name,
             store,
@@ -164,7 +159,17 @@ class Replica:
             dumps=dumps,
             forwarder=Forwarder(leadership, observer, name),
         )
-        return cls(observer, leadership, steward, flips, monitor, registry, control, membership)
+        return cls(
+            observer,
+            leadership,
+            steward,
+            flips,
+            operations,
+            monitor,
+            registry,
+            control,
+            membership,
+        )
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add both services to a server."""
@@ -178,9 +183,23 @@ class Replica:
             self.leadership.run(),
             self.steward.run(),
             self.flips.run(),
+            self.operations.run(),
             self.registry.run(),
             self.monitor.run(),
         )
+
+
+def _membership(
+    config: ControlConfig, planner: Planner, registry: Registry, observer: Observer
+) -> MembershipServicer:
+    return MembershipServicer(
+        registry,
+        observer,
+        model=config.model_name,
+        group_of=planner.group_of,
+        lease_ttl_s=config.lease_ttl_s,
+        heartbeat_interval_s=config.heartbeat_interval_s,
+    )
 
 
 def _steward(
@@ -242,6 +261,7 @@ def _flips(
     leadership: Leadership,
     *,
     journal: Journal,
+    rules: FlipRules,
 ) -> Flips:
     return Flips(
         store,
@@ -253,39 +273,5 @@ def _flips(
         open_worker=WorkerControl,
         clock=time.time,
         new_id=lambda: uuid.uuid4().hex[:12],
+        rules=rules,
     )
-
-
-@contextlib.asynccontextmanager
-async def _running(replica: Replica) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """The replica's loops; what the store knows is known when the block begins."""
-    tasks = [asyncio.create_task(loop) for loop in replica.loops()]
-    loaded = asyncio.create_task(replica.observer.wait_loaded())
-    try:
-        await asyncio.wait([loaded, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        yield tasks
-    finally:
-        loaded.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(UnavailableError):
-            await replica.leadership.resign()
-
-
-async def _wait(stopping: asyncio.Event, running: list[asyncio.Task[None]]) -> None:
-    """Until told to stop, or until a loop fails: a replica without one is none."""
-    stopped = asyncio.create_task(stopping.wait())
-    done, _ = await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    _raise_failed(done)
-
-
-def _raise_failed(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Raise what a loop ended with; a group of tasks that failed for one reason says that one."""
-    for task in tasks:
-        if not task.done() or (error := task.exception()) is None:
-            continue
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error

@@ -53,6 +53,7 @@ class ControlConfig:
         cool_down_s: Nothing changes by itself for so long after a change.
         flips_per_hour: By itself, at most.
         least_gain_ratio: Of requests in time, for a change by itself.
+        capacity_floor_ratio: Of what is served now, that a flip must leave while it lasts.
     """
 
     address: str
@@ -84,6 +85,7 @@ class ControlConfig:
     cool_down_s: float = 60.0
     flips_per_hour: int = 12
     least_gain_ratio: float = 0.05
+    capacity_floor_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_etcd()
@@ -108,6 +110,11 @@ class ControlConfig:
             )
 
         self._check_monitor()
+        if not 0 <= self.capacity_floor_ratio <= 1:
+            raise ConfigError(
+                f"capacity_floor_ratio is {self.capacity_floor_ratio}; it must be in [0, 1]",
+                param="capacity_floor_ratio",
+            )
 
     def _check_monitor(self) -> None:
         if (self.slo_ttft_s > 0) != (self.slo_tpot_s > 0) or min(

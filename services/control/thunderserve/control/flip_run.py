@@ -51,12 +51,14 @@ class FlipLimits:
         verify_s: For the worker to be seen in its new phase.
         poll_s: Between looks at a worker that drains.
         retry_s: Between tries to publish.
+        settle_s: For a worker that a dead leader left draining or switching to come to an end.
     """
 
     acknowledge_s: float = 5.0
     verify_s: float = 5.0
     poll_s: float = 0.1
     retry_s: float = 0.5
+    settle_s: float = 120.0
 
 
 class FlipRun:

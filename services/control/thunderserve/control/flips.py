@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.changes import allowed_flip
+from thunderserve.control.changes import FlipRules, allowed_flip, check_floor
 from thunderserve.control.flip_run import FlipLimits, FlipRun, WorkerClient
 from thunderserve.control.records import Keys, flip_from_value, flip_to_value
 from thunderserve.core.errors import (
@@ -52,6 +52,7 @@ class Flips:
         clock: Seconds since 1970.
         new_id: A fresh flip's id.
         limits: How long a flip waits.
+        rules: What flips must leave; without them nothing is asked but that somebody serves.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Flips:
         clock: Callable[[], float],
         new_id: Callable[[], str],
         limits: FlipLimits | None = None,
+        rules: FlipRules | None = None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -78,6 +80,8 @@ class Flips:
         self._clock = clock
         self._new_id = new_id
         self._limits = limits or FlipLimits()
+        self._rules = rules
+        self._settled = False
         self._running: tuple[str, asyncio.Task[Flip]] | None = None
 
     async def flip(
@@ -113,9 +117,7 @@ class Flips:
         if flip_id and (known := await self._try_known(flip_id)):
             return known
         self.check_idle()
-        allowed = allowed_flip(
-            self._observer.inventory, self._observer.standing, group_id, to_phase
-        )
+        allowed = await self._allowed(group_id, to_phase)
         flip = self._new_flip(allowed, flip_id)
         if validate_only:
             return flip
@@ -138,18 +140,30 @@ class Flips:
 
     async def run(self) -> None:
         """Once after every election, end what the leader before left; for ever."""
-        ended = False
+        await self._observer.wait_loaded()  # an election may be won before the plan is read
         async for _ in self._observer.changes():
             if not self._leadership.leads:
-                ended = False
-            elif not ended:
-                ended = await self._try_end_abandoned()
+                self._settled = False
+            elif not self._settled:
+                self._settled = await self._try_end_abandoned()
+                self._observer.nudge()
+
+    @property
+    def settled(self) -> bool:
+        """True when what the leader before left is ended."""
+        return self._settled and self._leadership.leads
 
     def check_idle(self) -> None:
         """Raises PreconditionError while a flip is under way."""
         if self._running is not None and not self._running[1].done():
             raise PreconditionError(
                 f"flip {self._running[0]} is under way; one flip at a time: try again after it"
+            )
+        standing = self._observer.standing
+        if standing is not None and standing.intent.flipping:
+            raise PreconditionError(
+                f"the flip of {standing.intent.flipping} that another leader began is being ended; "
+                "try again after it"
             )
 
     async def end_abandoned(self) -> None:
@@ -158,12 +172,11 @@ class Flips:
         The group's phase is whatever its worker says; the plan follows that by itself once the
         group is no longer said to flip.
         """
-        running = self._running[0] if self._running else ""
         for flip in await self.all():
-            if not flip.ended and flip.id != running:
+            if not flip.ended and not self._is_mine(flip.id):
                 await self._record(await self._ended(flip))
         standing = self._observer.standing
-        if standing and standing.intent.flipping and not running:
+        if standing and standing.intent.flipping and not self._is_mine():
             await self._steward.advance(
                 lambda intent: replace(intent, flipping=""),
                 reason=f"the flip of {standing.intent.flipping} was left unfinished",
@@ -177,6 +190,20 @@ class Flips:
             asyncio.get_running_loop().call_later(self._limits.retry_s, self._observer.nudge)
             return False
         return True
+
+    def _is_mine(self, flip_id: str = "") -> bool:
+        """True for a flip that this replica runs, whichever it is where none is named."""
+        if self._running is None:
+            return False
+        return flip_id == self._running[0] if flip_id else not self._running[1].done()
+
+    async def _allowed(self, group_id: str, to_phase: Phase) -> AllowedFlip:
+        inventory, standing = self._observer.inventory, self._observer.standing
+        allowed = allowed_flip(inventory, standing, group_id, to_phase, self._rules)
+        if standing and self._rules and group_id not in standing.intent.drained:
+            await asyncio.to_thread(check_floor, inventory, standing, group_id, self._rules)
+            self.check_idle()  # another flip may have begun meanwhile
+        return allowed
 
     async def _try_known(self, flip_id: str) -> Flip | None:
         if self._running is not None and self._running[0] == flip_id:
@@ -229,7 +256,7 @@ class Flips:
         client = self._open_worker(worker.address)
         try:
             status = await client.status()
-            for _ in range(round(self._limits.verify_s / self._limits.poll_s)):
+            for _ in range(round(self._limits.settle_s / self._limits.poll_s)):
                 if not status.switching:
                     break
                 await asyncio.sleep(self._limits.poll_s)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from thunderserve.control.changes import flips_between
 from thunderserve.control.inventory import group_statuses, links_of
+from thunderserve.control.pursuit import Pursuit
 from thunderserve.core.errors import (
     ConflictError,
     InvalidArgumentError,
     NotFoundError,
     PreconditionError,
 )
-from thunderserve.core.fleet import FlipStep, GroupStatus
 
 if TYPE_CHECKING:
+    from thunderserve.control.changes import FlipRules
     from thunderserve.control.flips import Flips
     from thunderserve.control.leadership import Leadership
     from thunderserve.control.observer import Observer
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from thunderserve.control.registry import Registry
     from thunderserve.control.standing import Standing
     from thunderserve.control.steward import Steward
+    from thunderserve.core.fleet import GroupStatus
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.plan import Phase, Plan
     from thunderserve.core.workload import Workload
 
-__all__ = ["DEFAULT_DRAIN_TIMEOUT_S", "Operations"]
-
-DEFAULT_DRAIN_TIMEOUT_S = 30.0
+__all__ = ["Operations"]
 
 
 class Operations:
@@ -46,6 +46,8 @@ class Operations:
         planner: Computes plans.
         leadership: Only the leader changes anything.
         registry: What attached members said last.
+        rules: For the flips that a plan needs.
+        settle_s: How long after its election a leader waits for a plan's workers.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Operations:
         planner: Planner,
         leadership: Leadership,
         registry: Registry,
+        rules: FlipRules,
+        settle_s: float,
     ) -> None:
         self._model = model
         self._observer = observer
@@ -68,6 +72,12 @@ class Operations:
         self._planner = planner
         self._leadership = leadership
         self._registry = registry
+        self._rules = rules
+        self._pursuit = Pursuit(observer, steward, flips, leadership, rules, settle_s=settle_s)
+
+    async def run(self) -> None:
+        """Go on with plans that a leader before left half applied, for ever."""
+        await self._pursuit.run()
 
     def groups(self) -> tuple[GroupStatus, ...]:
         """Every group and where it stands, by id."""
@@ -163,20 +173,16 @@ class Operations:
         self._leadership.fence()
         if done := await self._publisher.plan_of_request(request_id):
             return done
-        needed = self._checked(plan, expected_epoch)
+        needed = await asyncio.to_thread(self._checked, plan, expected_epoch)
         if validate_only:
             return replace(plan, epoch=0)
-        for group_id, phase in needed:
-            flip = await self._flips.flip(group_id, phase, drain_timeout_s=DEFAULT_DRAIN_TIMEOUT_S)
-            if flip.step is FlipStep.ROLLED_BACK:
-                raise PreconditionError(
-                    f"the plan was not applied: {group_id} did not flip to {phase}: {flip.failure}"
-                )
+        self._pursuit.check_idle()
         wanted = replace(plan, epoch=0, created_unix_s=0.0, reason="")
-        standing = await self._steward.advance(
-            lambda intent: replace(intent, applied=wanted),
+        standing = await self._pursuit.apply(
+            wanted,
+            needed,
             reason=plan.reason or "applied by an operator",
-            expected_epoch=0 if needed else expected_epoch,
+            expected_epoch=expected_epoch,
             request_id=request_id,
         )
         return standing.plan
@@ -215,7 +221,7 @@ class Operations:
         if not plan.groups:
             raise InvalidArgumentError("the plan has no groups", param="groups")
         self._flips.check_idle()
-        return flips_between(self._observer.inventory, standing, plan)
+        return flips_between(self._observer.inventory, standing, plan, self._rules)
 
     def _with_newest_heartbeat(self, status: GroupStatus) -> GroupStatus:
         newest = self._registry.heartbeat(status.worker) if status.worker else None

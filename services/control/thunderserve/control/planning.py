@@ -12,6 +12,8 @@ from thunderserve.control.planner.live import (
     route_workers,
 )
 from thunderserve.control.planner.live_change import weigh_workers
+from thunderserve.control.planner.live_served import served_rps
+from thunderserve.control.planner.rescheduling import DEFAULT_LOAD_BYTES_PER_S
 from thunderserve.core.catalogue import PROFILES, Catalogue
 
 if TYPE_CHECKING:
@@ -64,6 +66,18 @@ class Planner(Protocol):
         links: Sequence[MeasuredLink] = (),
     ) -> Plan:
         """Phases and routes for a workload, at epoch 0."""
+
+    def restart_s(self, worker: Worker) -> float:
+        """Seconds to load a worker's weights anew, where its engine cannot flip."""
+
+    def served_rps(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
+    ) -> float:
+        """Requests per second in time that these groups can serve of a workload."""
 
     def predict(
         self,
@@ -162,6 +176,21 @@ class LivePlanner:
     ) -> Prediction:
         """See `Planner.predict`."""
         return predict_workers(workers, phases, routes, **self._about(workload, links))
+
+    def restart_s(self, worker: Worker) -> float:
+        """See `Planner.restart_s`; a worker is on one host, which reads at its disk's rate."""
+        del worker
+        return self._model.weight_bytes / DEFAULT_LOAD_BYTES_PER_S
+
+    def served_rps(
+        self,
+        workers: Sequence[Worker],
+        phases: Mapping[str, Phase],
+        workload: Workload | None = None,
+        links: Sequence[MeasuredLink] = (),
+    ) -> float:
+        """See `Planner.served_rps`."""
+        return served_rps(workers, phases, **self._about(workload, links))
 
     def _about(self, workload: Workload | None, links: Sequence[MeasuredLink]) -> _About:
         return _About(

@@ -143,6 +143,7 @@ def member_from_value(value: bytes) -> tuple[Member, Heartbeat]:
 def standing_to_value(standing: Standing) -> bytes:
     """The plan that stands."""
     intent, applied = standing.intent, standing.intent.applied
+    pursued = intent.pursued
     return _dumped(
         {
             "plan": records.plan_to_record(standing.plan),
@@ -150,6 +151,7 @@ def standing_to_value(standing: Standing) -> bytes:
             "applied": None if applied is None else records.plan_to_record(applied),
             "drained": sorted(intent.drained),
             "flipping": intent.flipping,
+            "pursued": None if pursued is None else records.plan_to_record(pursued),
             "workload": None if intent.workload is None else workload_to_record(intent.workload),
         }
     )
@@ -164,6 +166,7 @@ def standing_from_value(value: bytes) -> Standing:
         applied=None if applied is None else records.plan_from_record(applied),
         drained=frozenset(record["drained"]),
         flipping=record["flipping"],
+        pursued=records.plan_from_record(pursued) if (pursued := record.get("pursued")) else None,
         workload=workload_from_record(workload) if (workload := record.get("workload")) else None,
     )
     return Standing(PlanView(records.plan_from_record(record["plan"]), workers), intent)

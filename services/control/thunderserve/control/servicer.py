@@ -10,8 +10,8 @@ from thunderserve.api.control.v1 import control_pb2
 from thunderserve.api.control.v1.control_pb2_grpc import ControlServiceServicer
 from thunderserve.control.forwarding import by_leader
 from thunderserve.control.inventory import nodes_of
-from thunderserve.control.operations import DEFAULT_DRAIN_TIMEOUT_S
 from thunderserve.control.paging import page_of
+from thunderserve.control.pursuit import DEFAULT_DRAIN_TIMEOUT_S
 from thunderserve.core.errors import InvalidArgumentError, NotFoundError
 from thunderserve.core.workload import Workload
 from thunderserve.wire.enums import phase_from_proto

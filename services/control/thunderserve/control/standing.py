@@ -18,6 +18,7 @@ class Intent:
     Attributes:
         applied: The plan that an operator applied: its routes are kept. None: routes are solved.
         drained: Groups taken out of the routes by an operator.
+        pursued: A plan that is being applied flip by flip; whoever leads goes on with it.
         flipping: The group whose phase is changing now; empty for none.
         workload: What routes are solved for; None is what the control plane was configured with.
     """
@@ -25,6 +26,7 @@ class Intent:
     applied: Plan | None = None
     drained: frozenset[str] = frozenset()
     flipping: str = ""
+    pursued: Plan | None = None
     workload: Workload | None = None
 
 
