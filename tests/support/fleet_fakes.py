@@ -82,8 +82,16 @@ class FakeWorker(WorkerServiceServicer):
         links: What its sidecar measured.
     """
 
-    def __init__(self, group_id: str, phase: Phase, address: str, control: Sequence[str]) -> None:
-        self.worker = make_worker(group_id, address=address)
+    def __init__(
+        self,
+        group_id: str,
+        phase: Phase,
+        address: str,
+        control: Sequence[str],
+        advertised_address: str = "",
+    ) -> None:
+        self.worker = make_worker(group_id, address=advertised_address or address)
+        self._address = address
         self.phase = phase
         self.switches: list[worker_pb2.SwitchPhaseRequest] = []
         self.links: tuple[LinkMeasurement, ...] = ()
@@ -101,7 +109,7 @@ class FakeWorker(WorkerServiceServicer):
 
     async def __aenter__(self) -> Self:
         server = await serve_rpc(
-            self.worker.address, lambda server: add_WorkerServiceServicer_to_server(self, server)
+            self._address, lambda server: add_WorkerServiceServicer_to_server(self, server)
         )
         self._stack.push_async_callback(stop_server, server, 0)
         await self._stack.enter_async_context(self._watch)
