@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from etcd_server import EtcdServer
+from etcd_server import free_port as fresh_port
 from made_certificates import make_certificates
 
 from thunderserve.core.errors import ConfigError, UnavailableError
@@ -129,8 +130,11 @@ async def test_etcd_mirror_lists_anew_when_its_watch_was_compacted_away(
 
 
 @pytest.mark.etcd
-async def test_etcd_mirror_lists_anew_when_the_store_was_set_back(own_etcd: EtcdServer) -> None:
-    """Etcd itself would stay silent until the old revision is reached again."""
+@pytest.mark.parametrize("others", [0, 20], ids=["behind", "caught up"])
+async def test_etcd_mirror_lists_anew_when_the_store_was_set_back(
+    own_etcd: EtcdServer, others: int
+) -> None:
+    """Etcd itself would stay silent: until the old revision is reached again, or for ever."""
     async with opened(own_etcd.endpoint) as store, asyncio.timeout(30):
         await store.put("m/old", b"")
         own_etcd.stop()
@@ -140,11 +144,25 @@ async def test_etcd_mirror_lists_anew_when_the_store_was_set_back(own_etcd: Etcd
             await store.put("m/new", b"")
         async with aclosing(mirror(store, "m/")) as mappings:
             assert set(await anext(mappings)) == {"m/old", "m/new"}
+            await store.put("m/newer", b"")  # so that the watch has begun
+            assert "m/newer" in await anext(mappings)
             own_etcd.stop()
             shutil.rmtree(own_etcd.data)
             shutil.copytree(own_etcd.folder / "snapshot", own_etcd.data)
+            await _write_elsewhere(own_etcd, others)
             own_etcd.start()
             assert set(await anext(mappings)) == {"m/old"}
+
+
+async def _write_elsewhere(server: EtcdServer, puts: int) -> None:
+    """Bring a stopped server's revision on, where those who know its address do not see it."""
+    known, server.endpoint = server.endpoint, f"127.0.0.1:{fresh_port()}"
+    server.start()
+    async with opened(server.endpoint) as store:
+        for _ in range(puts):
+            await store.put("elsewhere", b"")
+    server.stop()
+    server.endpoint = known
 
 
 @pytest.mark.etcd

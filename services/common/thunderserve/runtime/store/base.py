@@ -133,7 +133,9 @@ class Store(Protocol):
         """Every change of a prefix after a revision; survives any outage of the store.
 
         The iterator ends when the store no longer remembers what follows the revision, or was set
-        back to before it: list again and watch from there. `mirror` does both.
+        back to before it: list again and watch from there. A batch without changes says that an
+        outage is over, in which the store may have been set back and have caught up since: what
+        was read before it may never have been. List again then, too. `mirror` does all of that.
         """
 
     async def grant_lease(self, ttl_s: float) -> int:

@@ -29,7 +29,7 @@ from thunderserve.runtime.store.etcd_cluster import EtcdCluster
 from thunderserve.runtime.store.etcd_messages import etcd_messages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from thunderserve.runtime.store.etcd_cluster import EtcdAccess
 
@@ -88,6 +88,7 @@ class EtcdStore:
     async def watch(self, prefix: str, after_revision: int) -> AsyncGenerator[Batch, None]:
         """See `Store.watch`."""
         seen, backoff = after_revision, Backoff(first_s=0.05, longest_s=1.0)
+        broke_off = False
         while not self._closed:
             member = self._cluster.member
             metadata: tuple[tuple[str, str], ...] = ()
@@ -104,9 +105,10 @@ class EtcdStore:
                         self._cluster.forget_token(metadata)  # it may have ended for that
                         break
                     backoff.reset()
-                    if batch := _batch(response):
+                    for batch in _batches(response, seen, broke_off=broke_off):
                         seen = batch.revision
                         yield batch
+                    broke_off = False
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, UnavailableError):
                 pass  # an outage: go on at another member
             except asyncio.CancelledError:
@@ -116,6 +118,7 @@ class EtcdStore:
             finally:
                 if call is not None:
                     call.cancel()
+            broke_off = True
             self._cluster.move_on(member)
             await asyncio.sleep(backoff.next_s())
 
@@ -200,16 +203,18 @@ def _was_set_back(response: Any, seen: int) -> bool:
     return bool(response.created) and response.header.revision < seen
 
 
-def _batch(response: Any) -> Batch | None:
-    """The response's changes; None for an announcement without any.
+def _batches(response: Any, seen: int, *, broke_off: bool) -> Iterator[Batch]:
+    """The response's changes, if it has any; before them, that an outage is over.
 
     A response may be sent while later changes are still to come, so its header's revision says
     nothing of what has been seen; the last event's does.
     """
+    if broke_off:
+        yield Batch((), seen)
     if not response.events:
-        return None
+        return
     changes = tuple(
         Change(event.kv.key.decode(), None if event.type else _entry(event.kv))
         for event in response.events
     )
-    return Batch(changes, response.events[-1].kv.mod_revision)
+    yield Batch(changes, response.events[-1].kv.mod_revision)

@@ -28,6 +28,8 @@ async def mirror(store: Store, prefix: str) -> AsyncGenerator[Mapping[str, Entry
         yield dict(entries)
         async with aclosing(store.watch(prefix, listing.revision)) as batches:
             async for batch in batches:
+                if not batch.changes:
+                    break
                 _apply(entries, batch)
                 yield dict(entries)
 
