@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,14 @@ import pytest
 
 from thunderserve.cli.bench.failover.flips import FLIP_KEYS, flip_figures
 from thunderserve.cli.bench.failover.node_loss import NODE_LOST_KEYS, node_lost_figures
+from thunderserve.cli.bench.failover.outage import (
+    ETCD_KEYS,
+    SPLIT_BRAIN_KEYS,
+    etcd_figures,
+    split_brain_figures,
+)
 from thunderserve.cli.bench.failover.setting import Setting, failed_requests, wrong_tokens
+from thunderserve.cli.bench.failover.steady import STEADY_KEYS, steady_figures
 from thunderserve.cli.emulated.options import EmulatedOptions, KvlinkKind
 from thunderserve.cli.load.expected import expected_tokens
 from thunderserve.cli.load.history import Ending, History
@@ -78,3 +86,33 @@ def test_part_is_refused_when_there_is_none_of_its_name(
     """The others are named."""
     assert main(["bench", "failover", "--only", "flips"]) == 2
     assert "node-loss, flip" in capsys.readouterr().err
+
+
+def test_hour_of_planned_load_flips_nothing(setting: Setting) -> None:
+    """As the monitor's code decides it."""
+    figures = steady_figures(setting, hour_s=600.0)
+
+    assert tuple(figures) == STEADY_KEYS
+    assert figures["steady_hour_flips"] == figures["steady_hour_shifts"] == 0
+    assert figures["steady_hour_looks"] == 120
+
+
+@pytest.mark.scenarios
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="no etcd")
+async def test_requests_go_on_while_etcd_is_away(setting: Setting) -> None:
+    """Three control replicas on three members; changes resume when those are back."""
+    figures = await etcd_figures(setting, down_s=3.0)
+
+    assert tuple(figures) == ETCD_KEYS
+    assert figures["etcd_outage_failed_requests"] == 0
+
+
+@pytest.mark.scenarios
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="no etcd")
+async def test_leader_that_slept_past_its_lease_wins_no_epoch(setting: Setting) -> None:
+    """Its successor's plans stand, each published once."""
+    figures = await split_brain_figures(setting)
+
+    assert tuple(figures) == SPLIT_BRAIN_KEYS
+    assert figures["split_brain_epochs_won"] == 1
+    assert figures["split_brain_failed_requests"] == 0

@@ -17,6 +17,7 @@ from thunderserve.cli.probes import HttpProbe
 from thunderserve.client import AsyncClient, ControlClient
 from thunderserve.control.bootstrap import serve as serve_control
 from thunderserve.core.errors import DeadlineError, NotFoundError, UnavailableError
+from thunderserve.core.fleet import GroupState
 from thunderserve.core.identity import Role
 from thunderserve.core.kv_volume import kv_wire_bytes
 from thunderserve.engine.emulated import EmulatedClock, EmulatedNetwork, MemoryExchange
@@ -125,13 +126,15 @@ class EmulatedFleet:
     def _members(self) -> list[Member]:
         layout = self.layout
         control, router = layout.control, layout.router
-        members = [
-            Member(
-                "control",
-                lambda stopping: serve_control(control, stopping, self._store, self._finished),
-                [control.address],
+        members = []
+        if not self.options.control_addresses:
+            members.append(
+                Member(
+                    "control",
+                    lambda stopping: serve_control(control, stopping, self._store, self._finished),
+                    [control.address],
+                )
             )
-        ]
         for group_id, worker in layout.workers.items():
             if self.options.kvlink is KvlinkKind.REAL:
                 members.append(_sidecar(group_id, layout.sidecars[group_id]))
@@ -171,9 +174,11 @@ class EmulatedFleet:
     async def _apply(self) -> None:
         """Publish the plan, as an operator does, and wait until the router follows it."""
         async with (
-            ControlClient(self.layout.control.address) as control,
+            ControlClient(",".join(self.layout.router.control_addresses)) as control,
             AsyncClient(self.layout.router.address) as router,
         ):
+            while not await _all_serve(control):  # noqa: ASYNC110 - a service
+                await asyncio.sleep(_POLL_S)
             published = await control.apply_plan(self.plan)
             while (await router.status()).plan_epoch < published.epoch:  # noqa: ASYNC110 - a service
                 await asyncio.sleep(_POLL_S)
@@ -184,6 +189,11 @@ class EmulatedFleet:
             if not member.running:
                 member.task.result()
                 raise UnavailableError(f"{member.name} has ended")
+
+
+async def _all_serve(control: ControlClient) -> bool:
+    """A worker whose start was slow may have been taken for lost before it was ever seen."""
+    return all(each.state is GroupState.SERVING for each in await control.groups())
 
 
 def _sidecar(group_id: str, config: KvlinkConfig) -> Member:

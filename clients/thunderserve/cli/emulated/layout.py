@@ -79,7 +79,7 @@ def _control(
 ) -> ControlConfig:
     workload = problem.workload
     return ControlConfig(
-        address=places.address(CONTROL_PORT),
+        address=(options.control_addresses or (places.address(CONTROL_PORT),))[0],
         model_name=plan.model,
         fleet="emulated",
         lease_ttl_s=options.lease_ttl_s,
@@ -102,7 +102,7 @@ def _router(
     return RouterConfig(
         address=places.address(ROUTER_PORT),
         http_address=f"127.0.0.1:{chosen}" if chosen else places.address(HTTP_PORT),
-        control_addresses=(control.address,),
+        control_addresses=options.control_addresses or (control.address,),
         model_name=plan.model,
         model_path=places.model,
         fleet=control.fleet,
@@ -143,7 +143,7 @@ def _worker(  # noqa: PLR0917 - all that a worker is made from
         model_name=plan.model,
         model_path=places.model,
         phase=group.phase,
-        control_addresses=(control.address,),
+        control_addresses=options.control_addresses or (control.address,),
         engine=EngineKind.EMULATED,
         kvlink_local_address=sidecar.local_address,
         kvlink_engine_socket=str(sidecar.engine_socket),

@@ -39,6 +39,7 @@ class EmulatedOptions:
         kv_ratio: Share of the real volume of KV bytes that engines make and check.
         flip_s: Emulated seconds of a change of phase.
         context_tokens: Prompt and answer together.
+        control_addresses: Of control replicas that run elsewhere; empty starts one with the fleet.
     """
 
     cluster: str = "paper-cloud-32"
@@ -53,6 +54,7 @@ class EmulatedOptions:
     kv_ratio: float = 2e-5
     flip_s: float = 0.5
     context_tokens: int = 16384
+    control_addresses: tuple[str, ...] = ()
     lease_ttl_s: float = 3.0
     heartbeat_interval_s: float = 0.5
 

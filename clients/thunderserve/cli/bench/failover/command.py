@@ -22,6 +22,10 @@ class Part(StrEnum):
 
     NODE_LOSS = "node-loss"
     FLIP = "flip"
+    ETCD = "etcd"
+    SPLIT_BRAIN = "split-brain"
+    SHIFT = "shift"
+    STEADY = "steady"
 
 
 def command(

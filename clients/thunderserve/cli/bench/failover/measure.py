@@ -9,7 +9,15 @@ import uvloop
 
 from thunderserve.cli.bench.failover.flips import FLIP_KEYS, flip_figures
 from thunderserve.cli.bench.failover.node_loss import NODE_LOST_KEYS, node_lost_figures
+from thunderserve.cli.bench.failover.outage import (
+    ETCD_KEYS,
+    SPLIT_BRAIN_KEYS,
+    etcd_figures,
+    split_brain_figures,
+)
 from thunderserve.cli.bench.failover.setting import Setting
+from thunderserve.cli.bench.failover.shift import SHIFT_KEYS, shift_figures
+from thunderserve.cli.bench.failover.steady import STEADY_KEYS, steady_figures
 from thunderserve.cli.bench.machine import describe_machine
 from thunderserve.cli.bench.measure import Step, ended_by_sigterm, run_steps
 from thunderserve.cli.emulated.planned import problem_and_plan
@@ -42,4 +50,12 @@ def _steps(setting: Setting) -> dict[str, Step]:
             "a host is lost", NODE_LOST_KEYS, lambda: uvloop.run(node_lost_figures(setting))
         ),
         "flip": Step("a group flips", FLIP_KEYS, lambda: uvloop.run(flip_figures(setting))),
+        "etcd": Step("etcd is away", ETCD_KEYS, lambda: uvloop.run(etcd_figures(setting))),
+        "split-brain": Step(
+            "a leader sleeps", SPLIT_BRAIN_KEYS, lambda: uvloop.run(split_brain_figures(setting))
+        ),
+        "shift": Step(
+            "the workload shifts", SHIFT_KEYS, lambda: uvloop.run(shift_figures(setting))
+        ),
+        "steady": Step("an hour of constant load", STEADY_KEYS, lambda: steady_figures(setting)),
     }
