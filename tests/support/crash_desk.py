@@ -173,6 +173,9 @@ class CrashDesk:
     async def replace_control(self) -> None:
         """The process is gone between two instructions; its lease ends, and another one leads."""
         self.control.gate.dead = True
+        for worker in self.workers.values():
+            if worker.switching:
+                worker.seen.clear()  # so that the next leader sees it under way
         for task in self.control.tasks:
             task.cancel()
         key = await self.store.get(KEYS.leader)

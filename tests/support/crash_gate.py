@@ -81,13 +81,21 @@ class Gate:
 
 @dataclass
 class CrashWorker:
-    """A worker without an engine; whoever controls it, it switches to its end."""
+    """A worker without an engine; whoever controls it, it switches to its end.
+
+    Attributes:
+        seen: Until it is set, a switch goes on: by somebody who asks how the worker is.
+    """
 
     worker: Worker
     phase: Phase
     session: MemberSession
     alive: bool = True
     switching: bool = False
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.seen.set()
 
     def beat(self) -> None:
         """Say the phase."""
@@ -97,6 +105,7 @@ class CrashWorker:
         """Change it."""
         self.switching = True
         await asyncio.sleep(SWITCH_S)
+        await self.seen.wait()
         self.switching = False
         if self.alive:
             self.phase = phase
@@ -114,6 +123,7 @@ class CrashClient:
         """How it says it is."""
         await self._reach()
         name = self.of.worker.group_id
+        self.of.seen.set()
         return WorkerStatus(name, "i0", self.of.phase, 0, 1, 1, self.of.switching)
 
     async def switch_phase(
