@@ -68,3 +68,19 @@ def test_window_refuses_a_span_of_nothing() -> None:
     """The error names the setting."""
     with pytest.raises(InvalidArgumentError, match="span_s"):
         Window(0.0)
+
+
+def test_view_leaves_out_arrivals_of_which_only_the_short_ones_have_ended() -> None:
+    """Of a request that takes 10 s and one that takes 1 s, both from second 50, one is known."""
+    window = Window(60.0)
+    window.add([], 0.0)
+    for arrived_s in range(0, 60, 2):
+        for took_s in (1.0, 10.0):
+            if arrived_s + took_s <= 60.0:
+                window.add([request(ttft_s=took_s - 0.45)], arrived_s + took_s)
+
+    ripe = window.view(60.0).ripe(0.9)
+
+    assert ripe.end_s == pytest.approx(50.0)
+    took = [round(each.request.e2e_s) for each in ripe.observed]
+    assert took.count(1) == took.count(10) == 26

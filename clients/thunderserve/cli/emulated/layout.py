@@ -90,6 +90,7 @@ def _control(
         slo_ttft_s=problem.slo.ttft_s,
         slo_tpot_s=problem.slo.tpot_s,
         gpu_profile=options.profile or PRESET_PROFILE,
+        nominal_bytes_per_s=min(node.network.bytes_per_s for node in problem.cluster.nodes),
         planned_prompt_tokens=workload.prompt.mean,
         planned_output_tokens=workload.output.mean,
     )

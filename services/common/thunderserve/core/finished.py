@@ -54,12 +54,16 @@ class FinishedRequest:
         """True when it was answered to its end, so that its lengths are the workload's."""
         return self.outcome == Outcome.FINISHED and min(self.prompt_tokens, self.output_tokens) > 0
 
+    @property
+    def e2e_s(self) -> float:
+        """From its arrival to its last token."""
+        return self.ttft_s + self.tpot_s * max(0, self.output_tokens - 1)
+
     def meets(self, slo: Slo) -> bool:
         """True when it was answered within every bound."""
-        e2e_s = self.ttft_s + self.tpot_s * max(0, self.output_tokens - 1)
         return (
             self.served
             and self.ttft_s <= slo.ttft_s
             and self.tpot_s <= slo.tpot_s
-            and (slo.e2e_s is None or e2e_s <= slo.e2e_s)
+            and (slo.e2e_s is None or self.e2e_s <= slo.e2e_s)
         )

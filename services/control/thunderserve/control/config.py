@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from thunderserve.control.monitor.policy import Rescheduling
+from thunderserve.control.planner.live import NOMINAL_NETWORK
 from thunderserve.core.catalogue import PROFILES
 from thunderserve.core.errors import ConfigError
 
@@ -47,6 +48,7 @@ class ControlConfig:
         slo_ttft_s: Bound on the first token; 0 sets none, and routes then balance load.
         slo_tpot_s: Bound on every later token; set with the other.
         gpu_profile: Which figures of GPUs count: `tensor_dense` or `paper_table1`.
+        nominal_bytes_per_s: Of a node's network, where its links were not measured.
         redis_url: Where routers write finished requests; empty: the workload is not watched.
         rescheduling: What changes by itself with workload and fleet: `off`, `routes`, `flips`.
         window_s: How long the newest requests count.
@@ -79,6 +81,7 @@ class ControlConfig:
     slo_ttft_s: float = 0.0
     slo_tpot_s: float = 0.0
     gpu_profile: str = "tensor_dense"
+    nominal_bytes_per_s: float = NOMINAL_NETWORK.bytes_per_s
     redis_url: str = ""
     rescheduling: Rescheduling = Rescheduling.FLIPS
     window_s: float = 60.0
@@ -99,7 +102,7 @@ class ControlConfig:
                 param="expected_workers",
             )
         positive = ("planned_rate_rps", "planned_prompt_tokens", "planned_output_tokens")
-        for name in (*positive, "leader_ttl_s", "window_s"):
+        for name in (*positive, "leader_ttl_s", "window_s", "nominal_bytes_per_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be > 0", param=name)
         if not 0 < self.heartbeat_interval_s <= self.lease_ttl_s / 2:

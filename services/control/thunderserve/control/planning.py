@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from thunderserve.control.planner.live import (
     NO_BOUNDS,
+    NOMINAL_NETWORK,
     group_of,
     plan_workers,
     predict_workers,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from thunderserve.control.planner.live_change import Weighed
     from thunderserve.core.fleet import Worker
+    from thunderserve.core.hardware import Link
     from thunderserve.core.links import MeasuredLink
     from thunderserve.core.model import ModelSpec
     from thunderserve.core.plan import Group, Phase, Plan, Prediction, Route
@@ -97,6 +99,7 @@ class _About(TypedDict):
     workload: Workload
     slo: Slo
     catalogue: Catalogue
+    network: Link
     links: Sequence[MeasuredLink]
 
 
@@ -108,6 +111,7 @@ class LivePlanner:
         workload: What is expected to arrive.
         slo: Bounds to attain; without them the flow balances load.
         catalogue: What is known of GPU types.
+        network: Every node's port, where its links were not measured.
     """
 
     def __init__(
@@ -116,9 +120,11 @@ class LivePlanner:
         workload: Workload,
         slo: Slo = NO_BOUNDS,
         catalogue: Catalogue = PROFILES["tensor_dense"],
+        network: Link = NOMINAL_NETWORK,
     ) -> None:
         self._model = model
         self._catalogue = catalogue
+        self._network = network
         self._workload = workload
         self._slo = slo
 
@@ -198,5 +204,6 @@ class LivePlanner:
             workload=workload or self._workload,
             slo=self._slo,
             catalogue=self._catalogue,
+            network=self._network,
             links=links,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thunderserve.control.planner.live import NO_BOUNDS
+from thunderserve.control.planner.live import NO_BOUNDS, NOMINAL_NETWORK
 from thunderserve.control.planning import LivePlanner
 from thunderserve.core.catalogue import PROFILES
 from thunderserve.core.errors import ConfigError, InvalidArgumentError
@@ -32,6 +33,7 @@ def planner_of(config: ControlConfig) -> LivePlanner:
         planned_workload(config),
         Slo(config.slo_ttft_s, config.slo_tpot_s) if config.slo_ttft_s else NO_BOUNDS,
         PROFILES[config.gpu_profile],
+        replace(NOMINAL_NETWORK, bytes_per_s=config.nominal_bytes_per_s),
     )
 
 

@@ -4,7 +4,7 @@ Lengths have shifted when each of two halves of the newest requests differs from
 for: by more than chance, and by enough to matter. The rate has shifted when most parts of the
 window are off, and their sum by more than such arrivals vary. One burst is no shift, since no part
 of the window counts for more than the others; nor is an outage, which fails requests; nor are the
-first few requests.
+first few requests. What counts is when requests arrived: those that end first are the short ones.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _RATE_PARTS = 6
 _LENGTH_PARTS = 12
 _PAIRS = 64
 _STANDARD_ERRORS = 4.0
+_ENDED_RATIO = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,11 @@ def detect_shift(planned: Workload, view: View, sensitivity: Sensitivity) -> Shi
     Returns:
         None while nothing has changed, or while there is too little to tell.
     """
+    if view.failed_ratio > sensitivity.failed_ratio:
+        return None
+    view = view.ripe(_ENDED_RATIO)
     served = view.served
     if len(served) < sensitivity.least_requests or view.span_s <= 0:
-        return None
-    if view.failed_ratio > sensitivity.failed_ratio:
         return None
     even = _evened(served, view)
     newest = even[-max(sensitivity.least_requests, len(even) // 2) :]
@@ -120,8 +122,8 @@ def _evened(served: Sequence[Observation], view: View) -> list[Observation]:
 
 
 def _part(each: Observation, view: View, parts: int) -> int:
-    """In which of equally long parts of the view it was heard of."""
-    return min(parts - 1, int((each.seen_s - view.start_s) / view.span_s * parts))
+    """In which of equally long parts of the view it arrived."""
+    return min(parts - 1, int((each.arrived_s - view.start_s) / view.span_s * parts))
 
 
 def _length_reasons(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ class Observation:
     seen_s: float
     request: FinishedRequest
 
+    @property
+    def arrived_s(self) -> float:
+        """When it came to its router, by this process's clock."""
+        return self.seen_s - self.request.e2e_s
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -53,6 +59,24 @@ class View:
     def served(self) -> tuple[Observation, ...]:
         """The requests that were answered to their end."""
         return tuple(each for each in self.observed if each.request.served)
+
+    def ripe(self, ended_ratio: float) -> View:
+        """The requests that arrived since it began, and long ago enough to have ended.
+
+        Short requests end first. Of those that have just ended after a change, most are short ones,
+        and as long as the fleet is too slow there are fewer of them than arrive.
+
+        Args:
+            ended_ratio: Of the requests that arrive at its end, about so many have ended.
+
+        Returns:
+            Served requests, in order of arrival; its span is not above 0 where none is ripe.
+        """
+        took_s = sorted(each.request.e2e_s for each in self.served)
+        lag_s = took_s[math.ceil(ended_ratio * len(took_s)) - 1] if took_s else 0.0
+        end_s = self.end_s - lag_s
+        ripe = (each for each in self.served if self.start_s <= each.arrived_s <= end_s)
+        return View(self.start_s, end_s, tuple(sorted(ripe, key=lambda each: each.arrived_s)))
 
     @property
     def failed_ratio(self) -> float:
