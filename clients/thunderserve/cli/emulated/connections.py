@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,10 @@ def _sockets() -> Iterator[socket.socket]:
     """Duplicates of this process's TCP sockets; shutting one shuts the connection itself."""
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            each = socket.socket(fileno=os.dup(int(entry.name)))
+            descriptor = int(entry.name)
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue  # no socket object would close its duplicate
+            each = socket.socket(fileno=os.dup(descriptor))
             if each.family in {socket.AF_INET, socket.AF_INET6}:
                 yield each
             else:
