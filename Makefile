@@ -1,6 +1,6 @@
 # Every target sets itself up; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup services protos demo up test outages-test layouts-test scenarios-test faults-test fuzz soak lint compose-test model pins clean
+.PHONY: help setup services protos demo up test outages-test layouts-test scenarios-test faults-test fuzz soak soak-fleet lint compose-test model pins clean
 
 PROTOS := $(shell find protos -name '*.proto')
 NATIVE := $(shell find services/kvlink -name '*.cpp' -o -name '*.h') services/kvlink/build_native.py
@@ -58,6 +58,11 @@ fuzz: setup ## Feed kvlink's parsers INPUTS inputs each, led by coverage
 
 soak: setup ## 10,000 transfers, then 1,000 requests with aborts in two real SGLang engines
 	@.venv/bin/pytest -s -m soak tests/kvlink
+
+MINUTES ?= 60
+SEED ?= 0
+soak-fleet: setup ## An emulated fleet under load and random faults for MINUTES, drawn from SEED
+	@.venv/bin/python benchmarks/soak_fleet.py --minutes $(MINUTES) --seed $(SEED)
 
 lint: setup ## Style, types, import contracts, proto rules
 	@.venv/bin/ruff check

@@ -123,6 +123,11 @@ class EmulatedEngine:
         return self._weight_loads
 
     @property
+    def used_tokens(self) -> int:
+        """KV memory that is set aside now."""
+        return self._memory.used_tokens
+
+    @property
     def clock(self) -> EmulatedClock:
         """The engine's own time."""
         return self._clock
