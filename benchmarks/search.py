@@ -242,7 +242,8 @@ def run(
 def scale_figures(gpus: int) -> Figures:
     """Large clusters; shares of a bound where the nodes are few kinds."""
     figures: Figures = {}
-    for name, cluster in (("mix", repeated_mix(gpus)), ("random", random_hosts(gpus))):
+    clusters = (repeated_mix(gpus), random_hosts(gpus), mixed_cluster(gpus, Draws(gpus)))
+    for name, cluster in zip(("mix", "random", "mixed"), clusters, strict=True):
         problem = problem_of(cluster, "azure-conv", 2.5 * gpus / 32, Objective.GOODPUT)
         report, spent_s = searched(problem)
         figures[f"{name}_{gpus}_cpu_s"] = spent_s

@@ -29,13 +29,16 @@ SMALL_GPUS = 8
 SMALL_TAKINGS = 30
 """GPUs, and ways to take some of one node's, up to which the search's plan is not the last word."""
 
+WHOLE_EFFORT_GPUS = 128
+"""GPUs beyond which a search does less."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """How hard to search.
 
     Attributes:
-        starts: Layouts of which the best is where it begins.
+        starts: Layouts that are climbed from; it begins at the best of them.
         neighbours: Neighbours of every state whose flow is solved.
         samples: Pairs of moves that are looked at from every state, without a flow.
         tenure: States that stay forbidden.
@@ -53,6 +56,19 @@ class SearchSettings:
     patience: int = 25
     evaluations: int = 2000
     proves_small: bool = True
+
+    def for_gpus(self, gpus: int) -> SearchSettings:
+        """The same for a cluster of that size.
+
+        A flow takes longer the more groups it has, so of a large cluster fewer are solved. Counts,
+        unlike a clock, give the same plan on every machine.
+        """
+        ratio = min(1.0, WHOLE_EFFORT_GPUS / gpus)
+        return replace(
+            self,
+            starts=max(1, round(ratio * self.starts)),
+            evaluations=max(1, round(ratio * self.evaluations)),
+        )
 
 
 class Ending(StrEnum):
@@ -137,7 +153,7 @@ def solve_reported(
     Raises:
         InvalidArgumentError: No group of the cluster's GPUs holds the model.
     """
-    settings = settings or SearchSettings()
+    settings = (settings or SearchSettings()).for_gpus(len(problem.cluster.gpus))
     deadline = _Deadline(time_budget_s, clock)
     space = SearchSpace(problem, Draws(seed), samples=settings.samples, enough=deadline.passed)
     watch = _Watch(space, settings, deadline)
