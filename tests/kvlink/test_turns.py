@@ -11,7 +11,7 @@ from thunderserve.kvlink.protocol import Backlog
 from thunderserve.kvlink.protocol.turns import Turns, Waiting
 
 MIB = 1024 * 1024
-SIZES = st.integers(1, 4 * MIB)
+SIZES = st.integers(64 * 1024, 4 * MIB)  # of a kind: a turn of 4 MiB is a million of 4 bytes
 
 
 def take_all(backlog: Backlog[str]) -> list[tuple[int, str]]:
