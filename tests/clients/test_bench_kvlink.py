@@ -218,7 +218,11 @@ async def test_link_with_delay_is_measured_by_real_sidecars(place: Path) -> None
 
 def test_nothing_is_left_when_it_is_interrupted(place: Path) -> None:
     """Neither processes nor folders nor namespaces, which live in processes."""
-    program = "import sys; from thunderserve.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    # A test run in the background ignores interrupts, and what it starts inherits that.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from thunderserve.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", program, "bench", "kvlink", "--only", "links"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as bench:
         # Once its own processes run: an interrupt amid imports may be lost in one of them.
