@@ -46,9 +46,13 @@ class Pair:
         return events[0], [token for chunk in chunks for token in chunk.token_ids]
 
     async def flip(self, client: Any, phase: types_pb2.Phase) -> Any:
-        """Switch and switch back would both fail were the engine not idle."""
-        request = worker_pb2.SwitchPhaseRequest(phase=phase, drain_timeout=Duration(seconds=5))
-        return await client.stub.SwitchPhase(request, timeout=30)
+        """Switch and switch back would both fail were the engine not idle.
+
+        Requests have long enough to end here on a busy machine: what outlives the drain is sent
+        away.
+        """
+        request = worker_pb2.SwitchPhaseRequest(phase=phase, drain_timeout=Duration(seconds=60))
+        return await client.stub.SwitchPhase(request, timeout=90)
 
 
 @pytest.mark.timeout(300)
